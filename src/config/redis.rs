@@ -1,0 +1,33 @@
+//! `[store]`: where finished events are remembered.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+
+/// `[store]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StoreConfig {
+    /// `redis://..`, `rediss://..`, or `memory`: in-process, bounded, this process only. May carry a password: a secret.
+    pub url: String,
+    /// First part of every key.
+    pub prefix: String,
+    /// How long a duplicate is recognised.
+    #[serde(with = "super::engine::duration")]
+    pub retention: Duration,
+    /// What happens while the store is away.
+    pub when_down: WhenDown,
+    /// With `bypass`: hold this long first.
+    #[serde(with = "super::engine::duration")]
+    pub bypass_after: Duration,
+}
+
+/// What happens while the store is away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WhenDown {
+    /// Nothing is dispatched; polling goes on; nothing is lost.
+    Hold,
+    /// After `bypass_after`, events run without dedupe.
+    Bypass,
+}

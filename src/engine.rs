@@ -1,0 +1,3 @@
+//! The engine: decode, check, handle, settle, commit.
+
+pub mod ports;

@@ -1,0 +1,1 @@
+//! The handler kinds that configuration can bind.

@@ -1,0 +1,1 @@
+//! HTTP listeners of both roles.

@@ -1,0 +1,20 @@
+//! One native worker between Kafka and a team's services: per-user order, retries on a schedule, dedupe, an acknowledged DLQ.
+//!
+//! Modules stand in the order in which they may depend on each other: a module uses those above it only.
+
+pub mod config;
+pub mod outcome;
+pub mod event;
+pub mod retry;
+pub mod progress;
+pub mod telemetry;
+pub mod shutdown;
+pub mod health;
+pub mod handler;
+pub mod engine;
+pub mod kafka;
+pub mod store;
+pub mod handlers;
+pub mod http;
+pub mod roles;
+pub mod cli;

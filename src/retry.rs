@@ -1,0 +1,1 @@
+//! Backoff schedules: (attempt, failure) to the next delay, or exhausted. Pure.

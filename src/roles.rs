@@ -1,0 +1,1 @@
+//! Assembles a role from its parts and runs it.

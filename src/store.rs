@@ -1,0 +1,1 @@
+//! Stores of what happened: Redis, and one in memory.

@@ -1,0 +1,153 @@
+//! Logs and metrics: one registry, names that dashboards rely on, labels from closed sets.
+
+use prometheus::{GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
+
+/// Buckets of durations in seconds: a loopback call to a long run.
+const SECONDS: &[f64] = &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0];
+
+/// Every metric of a process. Made once by the role and passed down; there is no global one.
+#[derive(Clone)]
+#[expect(missing_docs, reason = "each field is the metric of its name with the prefix worker_, documented by its help text below")]
+pub struct Metrics {
+    registry: Registry,
+    pub events_consumed: IntCounterVec,
+    pub events_settled: IntCounterVec,
+    pub handler_runs: IntCounterVec,
+    pub handler_duration: HistogramVec,
+    pub event_latency: HistogramVec,
+    pub retries_scheduled: IntCounterVec,
+    pub events_waiting_retry: IntGaugeVec,
+    pub users_blocked: IntGaugeVec,
+    pub dead_letters: IntCounterVec,
+    pub dead_letter_failures: IntCounter,
+    pub dlq_breaker_open: IntGauge,
+    pub consumer_lag_records: IntGaugeVec,
+    pub consumer_lag_seconds: GaugeVec,
+    pub held_events: IntGaugeVec,
+    pub held_bytes: IntGaugeVec,
+    pub spilled_events: IntGaugeVec,
+    pub commits: IntCounterVec,
+    pub commit_map_chars: IntGaugeVec,
+    pub assigned_partitions: IntGauge,
+    pub rebalances: IntCounter,
+    pub store_up: IntGauge,
+    pub store_errors: IntCounterVec,
+    pub store_duration: HistogramVec,
+    pub published: IntCounterVec,
+    pub publish_duration: HistogramVec,
+    pub schedule_ticks: IntCounterVec,
+    pub schedule_lateness: HistogramVec,
+    pub conservation_error: IntGauge,
+    pub lost_to_retention: IntCounterVec,
+    pub foreign_commit_maps: IntCounter,
+    pub keys_not_user_id: IntCounterVec,
+}
+
+/// Registers families one by one; a name used twice is a mistake of this file, found by any test that makes [`Metrics`].
+struct Families(Registry);
+
+#[expect(clippy::expect_used, reason = "names and labels are constants of this file; a clash fails the first test")]
+impl Families {
+    fn add<M: prometheus::core::Collector + Clone + 'static>(&self, metric: prometheus::Result<M>) -> M {
+        let metric = metric.expect("a valid metric");
+        self.0.register(Box::new(metric.clone())).expect("a name of its own");
+        metric
+    }
+
+    fn counter(&self, name: &str, help: &str) -> IntCounter {
+        self.add(IntCounter::new(name, help))
+    }
+
+    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+        self.add(IntCounterVec::new(Opts::new(name, help), labels))
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> IntGauge {
+        self.add(IntGauge::new(name, help))
+    }
+
+    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
+        self.add(IntGaugeVec::new(Opts::new(name, help), labels))
+    }
+
+    fn float_gauges(&self, name: &str, help: &str, labels: &[&str]) -> GaugeVec {
+        self.add(GaugeVec::new(Opts::new(name, help), labels))
+    }
+
+    fn histograms(&self, name: &str, help: &str, labels: &[&str]) -> HistogramVec {
+        self.add(HistogramVec::new(HistogramOpts::new(name, help).buckets(SECONDS.to_vec()), labels))
+    }
+}
+
+impl Metrics {
+    /// Registers every family and sets `worker_build_info` for `role`.
+    pub fn new(role: &str) -> Self {
+        let f = Families(Registry::new());
+        f.gauges("worker_build_info", "Always 1; the build is in the labels.", &["version", "revision", "role"])
+            .with_label_values(&[env!("CARGO_PKG_VERSION"), option_env!("WORKER_REVISION").unwrap_or("unknown"), role])
+            .set(1);
+        Self {
+            events_consumed: f.counters("worker_events_consumed_total", "Records taken from Kafka.", &["topic"]),
+            events_settled: f.counters("worker_events_settled_total", "Events with a final outcome.", &["topic", "event_type", "outcome"]),
+            handler_runs: f.counters("worker_handler_runs_total", "Handler runs by result.", &["handler", "event_type", "result"]),
+            handler_duration: f.histograms("worker_handler_duration_seconds", "Time of one handler run.", &["handler", "event_type"]),
+            event_latency: f.histograms("worker_event_latency_seconds", "From the record's timestamp to settled.", &["topic"]),
+            retries_scheduled: f.counters("worker_retries_scheduled_total", "Retries put on the schedule.", &["handler", "event_type"]),
+            events_waiting_retry: f.gauges("worker_events_waiting_retry", "Events in backoff now.", &["topic"]),
+            users_blocked: f.gauges("worker_users_blocked", "Users whose events wait behind a failing one now.", &["topic"]),
+            dead_letters: f.counters(
+                "worker_dead_letters_total",
+                "Events acknowledged by the DLQ topic.",
+                &["topic", "event_type", "reason"],
+            ),
+            dead_letter_failures: f.counter("worker_dead_letter_failures_total", "DLQ publishes that failed and are tried again."),
+            dlq_breaker_open: f.gauge("worker_dlq_breaker_open", "1 while dead-lettering is stopped because too many events die."),
+            consumer_lag_records: f.gauges(
+                "worker_consumer_lag_records",
+                "Records between the low watermark and the log's end.",
+                &["topic", "partition"],
+            ),
+            consumer_lag_seconds: f.float_gauges(
+                "worker_consumer_lag_seconds",
+                "Age of the oldest unsettled record.",
+                &["topic", "partition"],
+            ),
+            held_events: f.gauges("worker_held_events", "Events taken and not settled.", &["topic"]),
+            held_bytes: f.gauges("worker_held_bytes", "Bytes of the events taken and not settled.", &["topic"]),
+            spilled_events: f.gauges("worker_spilled_events", "Events kept as stubs, to be read again at their turn.", &["topic"]),
+            commits: f.counters("worker_commits_total", "Offset commits by result.", &["result"]),
+            commit_map_chars: f.gauges(
+                "worker_commit_map_chars",
+                "Length of the last commit map, UTF-16 code units.",
+                &["topic", "partition"],
+            ),
+            assigned_partitions: f.gauge("worker_assigned_partitions", "Partitions owned now."),
+            rebalances: f.counter("worker_rebalances_total", "Assignments, revocations and losses."),
+            store_up: f.gauge("worker_store_up", "1 while the store answers."),
+            store_errors: f.counters("worker_store_errors_total", "Store calls that failed.", &["op"]),
+            store_duration: f.histograms("worker_store_duration_seconds", "Time of one store exchange.", &["op"]),
+            published: f.counters("worker_published_total", "Records published by result.", &["topic", "result"]),
+            publish_duration: f.histograms("worker_publish_duration_seconds", "From accepted to acknowledged.", &["topic", "result"]),
+            schedule_ticks: f.counters("worker_schedule_ticks_total", "Schedule ticks fired.", &["schedule"]),
+            schedule_lateness: f.histograms("worker_schedule_lateness_seconds", "From due to fired.", &["schedule"]),
+            conservation_error: f.gauge("worker_conservation_error", "Accepted records that are neither settled nor held: always 0."),
+            lost_to_retention: f.counters(
+                "worker_lost_to_retention_total",
+                "Records that the log dropped before they were handled.",
+                &["topic"],
+            ),
+            foreign_commit_maps: f
+                .counter("worker_foreign_commit_maps_total", "Commit metadata that was not ours or was damaged, read as none."),
+            keys_not_user_id: f.counters("worker_keys_not_user_id_total", "Records whose key is not their event's user_id.", &["topic"]),
+            registry: f.0,
+        }
+    }
+
+    /// Prometheus text format.
+    ///
+    /// # Errors
+    /// Where a family cannot be encoded, which no family of this file can cause.
+    pub fn render(&self) -> prometheus::Result<String> {
+        TextEncoder::new().encode_to_string(&self.registry.gather())
+    }
+}
