@@ -1,5 +1,7 @@
 //! Logs and metrics: one registry, names that dashboards rely on, labels from closed sets.
 
+pub mod logs;
+
 use prometheus::{GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 
 /// Buckets of durations in seconds: a loopback call to a long run.
