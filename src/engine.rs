@@ -1,3 +1,4 @@
 //! The engine: decode, check, handle, settle, commit.
 
+pub mod member;
 pub mod ports;
