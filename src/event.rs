@@ -1,5 +1,6 @@
 //! What an event is: bytes in six shapes to one [`Event`], and back.
 
+pub mod pattern;
 pub mod record;
 
 use std::sync::Arc;

@@ -5,7 +5,10 @@ use std::{future::Future, sync::Arc, time::Duration};
 use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
-use crate::{event::Event, outcome::HandlerResult};
+use crate::{
+    event::{Event, pattern},
+    outcome::HandlerResult,
+};
 
 /// One run of one event: what a handler is given.
 #[derive(Debug, Clone)]
@@ -80,16 +83,7 @@ impl Binding {
     /// Whether this handler wants that type from that topic.
     pub fn wants(&self, event_type: &str, topic: &str) -> bool {
         (self.topics.is_empty() || self.topics.iter().any(|wanted| wanted == topic))
-            && self.events.iter().any(|pattern| matches(pattern, event_type))
-    }
-}
-
-/// Whether `pattern` (`task.created`, `task.*`, `*`) covers `event_type`. A star stands for one or more whole segments at the end.
-pub fn matches(pattern: &str, event_type: &str) -> bool {
-    match pattern.strip_suffix('*') {
-        Some("") => true,
-        Some(prefix) => prefix.ends_with('.') && event_type.len() > prefix.len() && event_type.starts_with(prefix),
-        None => pattern == event_type,
+            && self.events.iter().any(|wanted| pattern::matches(wanted, event_type))
     }
 }
 
@@ -119,21 +113,5 @@ impl Registry {
     /// Positions (in [`Registry::bindings`]) of the handlers that an event of that type from that topic goes to.
     pub fn route<'a>(&'a self, event_type: &'a str, topic: &'a str) -> impl Iterator<Item = usize> + 'a {
         self.bindings.iter().enumerate().filter(move |(_, binding)| binding.wants(event_type, topic)).map(|(index, _)| index)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::matches;
-
-    #[test]
-    fn a_star_stands_for_whole_segments_only() {
-        assert!(matches("*", "task.created"));
-        assert!(matches("task.*", "task.created"));
-        assert!(matches("task.created", "task.created"));
-        assert!(!matches("task.*", "task."));
-        assert!(!matches("task.*", "tasks.created"));
-        assert!(!matches("tas*", "task.created"));
-        assert!(!matches("task.created", "task.created.late"));
     }
 }
