@@ -1,1 +1,226 @@
-//! Commands, one file each.
+//! The command line: one file per subcommand, this file for what they share.
+//!
+//! A new subcommand is a file with `Args` and `run(args, globals) -> anyhow::Result<Exit>`, and three lines here: its `mod`, its
+//! variant of [`Command`] and its arm in [`Command::run`].
+
+pub mod completions;
+pub mod config;
+pub mod healthcheck;
+pub mod serve;
+
+use std::{
+    io::{self, IsTerminal, Write},
+    path::PathBuf,
+    process::ExitCode,
+    sync::LazyLock,
+};
+
+use clap::{Parser, Subcommand, ValueEnum, builder::PossibleValue};
+
+use crate::{
+    config::{Config, ConfigErrors, Flag, Loaded, Role, Sources},
+    roles::RunError,
+};
+
+/// `worker` and its arguments.
+#[derive(Debug, Parser)]
+#[command(
+    name = "worker",
+    version = VERSION.as_str(),
+    about = "Publishes and consumes a team's events on Kafka or Redpanda: per-user order, retries on a schedule, dedupe, an acknowledged DLQ.",
+    override_usage = "worker --role <ROLE> [OPTIONS]\n       worker <COMMAND> [OPTIONS]",
+    after_help = AFTER_HELP,
+    disable_help_subcommand = true
+)]
+pub struct Cli {
+    #[command(flatten)]
+    globals: Globals,
+    #[command(flatten)]
+    serve: serve::Args,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+/// `0.1.0 (revision)`.
+static VERSION: LazyLock<String> = LazyLock::new(|| format!("{} ({})", env!("CARGO_PKG_VERSION"), crate::REVISION));
+
+const AFTER_HELP: &str = "\
+Examples:
+  worker --role standalone                                try it: nothing else to install
+  worker --role consumer -c worker.toml                   a consumer pod
+  worker --role producer -c worker.toml                   a producer pod: HTTP and gRPC
+  worker --role producer < events.ndjson                  publish a file, exit at its end
+  worker --role consumer -X security.protocol=ssl --set kafka.brokers=broker:9093
+  worker config print --role consumer --origin            every effective value and where it came from
+
+Configuration: defaults, then each -c FILE, then the environment (WORKER_KAFKA__BROKERS), then --set and -X.
+
+Exit codes:
+  0 ok   1 error   2 usage   3 changes pending or incompatible   4 drain deadline exceeded   5 fatal Kafka error   78 bad configuration";
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Check, print or explain the configuration
+    Config(config::Args),
+    /// Ask a running worker whether it is ready
+    Healthcheck(healthcheck::Args),
+    /// Print the completion script of a shell
+    Completions(completions::Args),
+}
+
+impl Command {
+    async fn run(self, globals: Globals) -> anyhow::Result<Exit> {
+        match self {
+            Self::Config(args) => config::run(args, &globals),
+            Self::Healthcheck(args) => healthcheck::run(args, &globals).await,
+            Self::Completions(args) => completions::run(args),
+        }
+    }
+}
+
+/// Arguments of every command.
+#[derive(Debug, Clone, Default, clap::Args)]
+#[command(next_help_heading = "Configuration")]
+pub struct Globals {
+    /// TOML file over the defaults; repeat it for overlays
+    #[arg(short = 'c', long = "config", value_name = "FILE", global = true)]
+    pub files: Vec<PathBuf>,
+    /// librdkafka property, such as security.protocol=ssl
+    #[arg(short = 'X', value_name = "PROP=VALUE", global = true)]
+    pub properties: Vec<String>,
+    /// Any key of the configuration; the value is TOML, or else text
+    #[arg(long = "set", value_name = "KEY=VALUE", global = true)]
+    pub sets: Vec<String>,
+    /// Address of /metrics, /livez and /readyz: http.listen
+    #[arg(long, value_name = "ADDR", global = true)]
+    pub http_addr: Option<String>,
+}
+
+impl Globals {
+    /// Loads the configuration from these arguments and the environment.
+    ///
+    /// # Errors
+    /// One report of every problem.
+    pub fn load(&self, role: Option<Role>) -> Result<Loaded, ConfigErrors> {
+        let flag = |value: &String| Flag { flag: "--http-addr", key: "http.listen", value: value.clone() };
+        Config::load(&Sources {
+            files: self.files.clone(),
+            env: Sources::snapshot(std::env::vars_os()),
+            sets: self.sets.clone(),
+            properties: self.properties.clone(),
+            flags: self.http_addr.iter().map(flag).collect(),
+            role,
+        })
+    }
+
+    /// As [`Globals::load`], with the warnings told on stderr.
+    ///
+    /// # Errors
+    /// One report of every problem.
+    pub fn load_and_warn(&self, role: Option<Role>) -> Result<Loaded, ConfigErrors> {
+        let loaded = self.load(role)?;
+        for warning in &loaded.warnings {
+            eprintln!("{} {warning}", paint(io::stderr().is_terminal(), YELLOW, "warning:"));
+        }
+        Ok(loaded)
+    }
+}
+
+impl ValueEnum for Role {
+    fn value_variants<'a>() -> &'a [Self] {
+        &Self::ALL
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        let help = match self {
+            Self::Producer => "takes events over HTTP, gRPC, stdin and from schedules, and publishes them",
+            Self::Consumer => "consumes events and runs their handlers",
+            Self::Standalone => "both in one process, on an embedded broker and store unless configured otherwise",
+        };
+        Some(PossibleValue::new(self.name()).help(help))
+    }
+}
+
+/// What the process answers with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// All went as asked.
+    Ok = 0,
+    /// An error.
+    Error = 1,
+    /// The command line makes no sense.
+    Usage = 2,
+    /// Changes are pending, or two things do not fit.
+    Pending = 3,
+    /// Runs were still going at the drain's deadline.
+    DrainDeadline = 4,
+    /// A Kafka client is beyond repair.
+    KafkaFatal = 5,
+    /// The configuration cannot be used.
+    BadConfig = 78,
+}
+
+impl Exit {
+    /// The exit code of an error that a command ended with.
+    pub fn of(error: &anyhow::Error) -> Self {
+        if error.is::<ConfigErrors>() {
+            return Self::BadConfig;
+        }
+        match error.downcast_ref::<RunError>() {
+            Some(RunError::Usage(_)) => Self::Usage,
+            Some(RunError::Config(_)) => Self::BadConfig,
+            Some(RunError::KafkaFatal(_)) => Self::KafkaFatal,
+            Some(RunError::DrainDeadline { .. }) => Self::DrainDeadline,
+            Some(RunError::Other(_)) | None => Self::Error,
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+impl Cli {
+    /// Runs the command, tells its error on stderr and gives the exit code.
+    pub async fn run(self) -> Exit {
+        let result = match self.command {
+            Some(command) if self.serve.is_empty() => command.run(self.globals).await,
+            Some(_) => {
+                Err(RunError::Usage("options of a role do not go with a subcommand; give them after it, where it has them".into()).into())
+            }
+            None => serve::run(self.serve, &self.globals).await,
+        };
+        result.unwrap_or_else(|error| {
+            eprintln!("{} {error:#}", paint(io::stderr().is_terminal(), RED, "error:"));
+            Exit::of(&error)
+        })
+    }
+}
+
+/// SGR codes for [`paint`].
+pub const RED: &str = "1;31";
+/// As [`RED`].
+pub const YELLOW: &str = "1;33";
+/// As [`RED`].
+pub const GREEN: &str = "1;32";
+
+/// `text` in that colour where `is_terminal` and `NO_COLOR` is not set.
+pub fn paint(is_terminal: bool, colour: &str, text: &str) -> String {
+    let wanted = is_terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    if wanted { format!("\x1b[{colour}m{text}\x1b[0m") } else { text.to_owned() }
+}
+
+/// Writes data to stdout. A reader that has seen enough (`| head`) is no error.
+///
+/// # Errors
+/// Where stdout cannot be written for another reason.
+pub fn out(text: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => result,
+    }
+}

@@ -9,8 +9,50 @@ pub mod http;
 pub mod kafka;
 pub mod redis;
 pub mod retry;
+pub mod secret;
+pub mod units;
+
+pub mod env;
+mod file;
+mod flags;
+pub mod keys;
+mod layer;
+mod origins;
+mod problem;
+mod sources;
+mod values;
 
 use serde::Deserialize;
+
+pub use origins::{Origins, Setting};
+pub use problem::{ConfigErrors, Problem};
+pub use secret::{Secret, SecretUrl};
+pub use sources::{DEFAULT_TOML, Flag, Loaded, Sources};
+
+/// What a process does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Takes events over HTTP, gRPC, stdin and from schedules, and publishes them.
+    Producer,
+    /// Consumes events and runs their handlers.
+    Consumer,
+    /// Both in one process, on an embedded broker and store unless configured otherwise.
+    Standalone,
+}
+
+impl Role {
+    /// Every role.
+    pub const ALL: [Self; 3] = [Self::Producer, Self::Consumer, Self::Standalone];
+
+    /// Its name on the command line and in metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Producer => "producer",
+            Self::Consumer => "consumer",
+            Self::Standalone => "standalone",
+        }
+    }
+}
 
 /// The whole effective configuration.
 #[derive(Debug, Clone, Deserialize)]
@@ -42,4 +84,11 @@ pub struct Config {
     /// Cron entries of the producer role.
     #[serde(default)]
     pub schedules: Vec<handlers::ScheduleConfig>,
+}
+
+impl Config {
+    /// The consumer group.
+    pub fn group_id(&self) -> &str {
+        self.kafka.group_id.as_deref().unwrap_or(&self.app_id)
+    }
 }

@@ -18,3 +18,9 @@ pub mod handlers;
 pub mod http;
 pub mod roles;
 pub mod cli;
+
+/// The source's revision, as the build was told by the environment variable `WORKER_REVISION`.
+pub const REVISION: &str = match option_env!("WORKER_REVISION") {
+    Some(revision) => revision,
+    None => "unknown",
+};

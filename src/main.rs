@@ -1,3 +1,21 @@
 //! Parse, run, exit code.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser;
+use worker::cli::{Cli, Exit};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: no threads to run on: {error}");
+            return Exit::Error.into();
+        }
+    };
+    let exit = runtime.block_on(cli.run());
+    // A thread that waits for stdin would hold the process until the next line.
+    runtime.shutdown_background();
+    exit.into()
+}

@@ -1,1 +1,76 @@
 //! Assembles a role from its parts and runs it.
+
+use std::{path::PathBuf, time::Duration};
+
+use crate::config::{ConfigErrors, Loaded, Role};
+
+/// What the command line says beyond the configuration.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Producer: publish this and end.
+    pub input: Option<Input>,
+    /// Producer: be the long-running service, whatever stdin is.
+    pub serve: bool,
+    /// Producer: publish to this topic instead of the catalogue's first for the type.
+    pub topic: Option<String>,
+    /// Producer: rejected lines of the input are no error.
+    pub partial_ok: bool,
+    /// Give up when the brokers do not answer within this time at start; `None`: wait for them.
+    pub exit_if_unreachable: Option<Duration>,
+}
+
+/// What the producer reads events from, besides its listeners.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Input {
+    /// Standard input.
+    Stdin,
+    /// A file.
+    File(PathBuf),
+}
+
+/// Why a role ended other than as asked.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The command line makes no sense for this role.
+    #[error("{0}")]
+    Usage(String),
+    /// The configuration cannot be used.
+    #[error(transparent)]
+    Config(#[from] ConfigErrors),
+    /// A Kafka client is beyond repair, or its thread is gone.
+    #[error("fatal Kafka error: {0}")]
+    KafkaFatal(String),
+    /// Runs were still going at the drain's deadline.
+    #[error("{running} runs were still going after {}: they run again elsewhere", humantime::format_duration(*.after))]
+    DrainDeadline {
+        /// Runs left behind.
+        running: usize,
+        /// `engine.drain_timeout`.
+        after: Duration,
+    },
+    /// Anything else.
+    #[error(transparent)]
+    Other(#[from] anyhow::Error),
+}
+
+impl RunError {
+    /// The kind, for logs and metrics.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Usage(_) => "usage",
+            Self::Config(_) => "config",
+            Self::KafkaFatal(_) => "kafka_fatal",
+            Self::DrainDeadline { .. } => "drain_deadline",
+            Self::Other(_) => "other",
+        }
+    }
+}
+
+/// Runs a role until its input ends, SIGTERM, SIGINT, or an error that a restart must mend.
+///
+/// # Errors
+/// Why it ended other than as asked.
+pub async fn run(role: Role, loaded: Loaded, options: Options) -> Result<(), RunError> {
+    let _ = (loaded, options);
+    Err(RunError::Other(anyhow::anyhow!("this build has no {} role", role.name())))
+}

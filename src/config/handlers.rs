@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::secret::SecretUrl;
+
 /// One `[[handlers]]` entry.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -16,9 +18,9 @@ pub struct HandlerConfig {
     #[serde(default = "every_type")]
     pub events: Vec<String>,
     /// Of `http`: where events are POSTed.
-    pub url: Option<String>,
+    pub url: Option<SecretUrl>,
     /// Of `http`: an app whose routes are read from `/dapr/subscribe`.
-    pub discover: Option<String>,
+    pub discover: Option<SecretUrl>,
     /// Of `http`: Dapr's exact answer table.
     #[serde(default)]
     pub strict_dapr: bool,
@@ -26,7 +28,7 @@ pub struct HandlerConfig {
     #[serde(default)]
     pub body: HttpBody,
     /// Longest run; past it the run counts as transiently failed.
-    #[serde(default = "thirty_seconds", with = "super::engine::duration")]
+    #[serde(default = "thirty_seconds", with = "super::units::duration")]
     pub timeout: Duration,
     /// Runs of this handler at once; default: `engine.concurrency`.
     pub concurrency: Option<usize>,
@@ -67,7 +69,7 @@ pub struct ScheduleConfig {
     /// The event that a tick publishes.
     pub event: Option<String>,
     /// Or the URL that a tick POSTs to.
-    pub http: Option<String>,
+    pub http: Option<SecretUrl>,
 }
 
 fn every_type() -> Vec<String> {

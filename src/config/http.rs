@@ -2,6 +2,8 @@
 
 use serde::Deserialize;
 
+use super::secret::Secret;
+
 /// `[http]`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -25,7 +27,7 @@ pub struct PublishConfig {
     /// What is checked before publishing.
     pub validate: PublishValidate,
     /// Wanted in `dapr-api-token` or `Authorization: Bearer`; empty: none. A secret, also read from `DAPR_API_TOKEN`.
-    pub api_token: String,
+    pub api_token: Secret,
 }
 
 /// What keys a record.

@@ -4,21 +4,23 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::secret::SecretUrl;
+
 /// `[store]`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StoreConfig {
     /// `redis://..`, `rediss://..`, or `memory`: in-process, bounded, this process only. May carry a password: a secret.
-    pub url: String,
+    pub url: SecretUrl,
     /// First part of every key.
     pub prefix: String,
     /// How long a duplicate is recognised.
-    #[serde(with = "super::engine::duration")]
+    #[serde(with = "super::units::duration")]
     pub retention: Duration,
     /// What happens while the store is away.
     pub when_down: WhenDown,
     /// With `bypass`: hold this long first.
-    #[serde(with = "super::engine::duration")]
+    #[serde(with = "super::units::duration")]
     pub bypass_after: Duration,
 }
 
@@ -30,4 +32,14 @@ pub enum WhenDown {
     Hold,
     /// After `bypass_after`, events run without dedupe.
     Bypass,
+}
+
+impl StoreConfig {
+    /// The value of `url` that means the in-process store.
+    pub const MEMORY: &'static str = "memory";
+
+    /// Whether the store lives in this process alone.
+    pub fn is_memory(&self) -> bool {
+        &*self.url == Self::MEMORY
+    }
 }

@@ -1,0 +1,93 @@
+//! `worker config check|print|schema|env`.
+
+use clap::{Subcommand, ValueEnum};
+
+use super::{Exit, Globals, out};
+use crate::config::{Role, Setting};
+
+/// Arguments.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    command: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Say ok, or report every problem with its origin (exit 78)
+    Check {
+        /// Check it for this role, which moves some defaults
+        #[arg(long, value_enum)]
+        role: Option<Role>,
+    },
+    /// Print every effective value, secrets masked
+    Print {
+        /// Show it for this role, which moves some defaults
+        #[arg(long, value_enum)]
+        role: Option<Role>,
+        /// Say where each value came from
+        #[arg(long)]
+        origin: bool,
+        /// How to print it
+        #[arg(short, long, value_enum, default_value_t = Format::Table)]
+        output: Format,
+    },
+}
+
+/// How data is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// Aligned columns
+    Table,
+    /// One JSON document
+    Json,
+}
+
+/// Runs it.
+///
+/// # Errors
+/// Where the configuration cannot be used, or stdout cannot be written.
+pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Exit> {
+    match args.command {
+        What::Check { role } => {
+            globals.load_and_warn(role)?;
+            out("ok\n")?;
+        }
+        What::Print { role, origin, output } => {
+            let loaded = globals.load_and_warn(role)?;
+            out(&print(loaded.origins.settings(), origin, output)?)?;
+        }
+    }
+    Ok(Exit::Ok)
+}
+
+fn print(settings: &[Setting], with_origin: bool, format: Format) -> anyhow::Result<String> {
+    if format == Format::Json {
+        let mut rows = serde_json::to_value(settings)?;
+        for row in rows.as_array_mut().into_iter().flatten().filter_map(|row| row.as_object_mut()).filter(|_| !with_origin) {
+            row.remove("origin");
+        }
+        return Ok(serde_json::to_string_pretty(&rows)? + "\n");
+    }
+    let rows = settings.iter().map(|setting| {
+        let mut row = vec![setting.key.clone(), setting.value.to_string()];
+        row.extend(with_origin.then(|| setting.origin.clone()));
+        row
+    });
+    Ok(columns(&rows.collect::<Vec<_>>()))
+}
+
+/// Rows in aligned columns, without borders or wrapping: for people and for grep.
+fn columns(rows: &[Vec<String>]) -> String {
+    let mut widths = Vec::new();
+    for (column, cell) in rows.iter().flat_map(|row| row.iter().enumerate()) {
+        widths.resize(widths.len().max(column + 1), 0);
+        // One long list must not push the last column out of sight.
+        widths[column] = widths[column].max(cell.chars().count().min(44));
+    }
+    let line = |row: &Vec<String>| {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
+        format!("{}\n", cells.collect::<Vec<_>>().join("  ").trim_end())
+    };
+    rows.iter().map(line).collect()
+}

@@ -1,0 +1,203 @@
+//! Every key of the configuration, in one table.
+//!
+//! Unknown-key checks, value checks, environment names, `worker config schema` and `worker config env` all read this table; a test
+//! keeps it in step with `config/default.toml`. A new key is a line here, a line there and a field of its struct.
+
+/// One key of a table.
+#[derive(Debug, Clone, Copy)]
+pub struct Key {
+    /// Its name in its table.
+    pub name: &'static str,
+    /// What it takes.
+    pub kind: Kind,
+    /// One line for people; for a key without a default it also says what applies then.
+    pub doc: &'static str,
+    /// Whether an entry of a list without it is a problem.
+    pub required: bool,
+    /// Of keys in list entries, which `config/default.toml` cannot hold: the default, as TOML.
+    pub default: Option<&'static str>,
+}
+
+/// What a key takes.
+#[derive(Debug, Clone, Copy)]
+pub enum Kind {
+    /// A table of these keys.
+    Table(&'static [Key]),
+    /// A list of tables of these keys.
+    Tables(&'static [Key]),
+    /// A table of tables of these keys, named by event types or patterns.
+    ByType(&'static [Key]),
+    /// A table of librdkafka properties.
+    Properties,
+    /// Text.
+    Text,
+    /// Text, shown nowhere.
+    Secret,
+    /// Text, its URL password shown nowhere.
+    SecretUrl,
+    /// `true` or `false`.
+    Flag,
+    /// A whole number within bounds, both included.
+    Integer(i64, i64),
+    /// A number within bounds, both included.
+    Number(f64, f64),
+    /// Text such as `"30s"`.
+    Duration,
+    /// Text such as `"256MiB"`.
+    Size,
+    /// One of these words.
+    Choice(&'static [&'static str]),
+    /// A list of texts.
+    Texts,
+    /// A list of texts such as `"30s"`.
+    Durations,
+}
+
+impl Kind {
+    /// Whether the value is a secret, wholly or in part; such a key can also be given as `<key>_file`.
+    pub fn is_secret(self) -> bool {
+        matches!(self, Self::Secret | Self::SecretUrl)
+    }
+}
+
+const fn key(name: &'static str, kind: Kind, doc: &'static str) -> Key {
+    Key { name, kind, doc, required: false, default: None }
+}
+
+const fn required(name: &'static str, kind: Kind, doc: &'static str) -> Key {
+    Key { name, kind, doc, required: true, default: None }
+}
+
+const fn entry(name: &'static str, kind: Kind, default: &'static str, doc: &'static str) -> Key {
+    Key { name, kind, doc, required: false, default: Some(default) }
+}
+
+/// The root table.
+pub const ROOT: &[Key] = &[
+    key("app_id", Kind::Text, "default group id and CloudEvents `source`"),
+    key("kafka", Kind::Table(KAFKA), "how to reach the brokers, and what to read"),
+    key("store", Kind::Table(STORE), "where finished events are remembered"),
+    key("engine", Kind::Table(ENGINE), "limits of the engine"),
+    key("retry", Kind::ByType(RETRY), "backoff schedules by event type or pattern; the most specific wins"),
+    key("dlq", Kind::Table(DLQ), "where exhausted events go"),
+    key("catalog", Kind::Table(CATALOG), "the event catalogue"),
+    key("handlers", Kind::Tables(HANDLER), "who handles which events; default: none (standalone: one `log` handler)"),
+    key("http", Kind::Table(HTTP), "the operations listener of every role"),
+    key("publish", Kind::Table(PUBLISH), "the producer role's listeners"),
+    key("state", Kind::Table(STATE), "Dapr state API on the publish listener"),
+    key("schedules", Kind::Tables(SCHEDULE), "cron entries of the producer role; default: none"),
+];
+
+const KAFKA: &[Key] = &[
+    key("brokers", Kind::Text, "host:port, comma separated, or `embedded` for the in-process cluster"),
+    key("group_id", Kind::Text, "consumer group; default: app_id"),
+    key("topics", Kind::Texts, "topics of the consumer role; default: every catalogue topic that a handler needs"),
+    key("partitioner", Kind::Choice(&["murmur2_random", "fnv1a_random"]), "key to partition: the JVM's way, or Dapr's"),
+    key("properties", Kind::Properties, "librdkafka properties of every client"),
+    key("consumer", Kind::Properties, "librdkafka properties of the consumer alone"),
+    key("producer", Kind::Properties, "librdkafka properties of the producer alone"),
+];
+
+const STORE: &[Key] = &[
+    key("url", Kind::SecretUrl, "redis://.., rediss://.., or `memory`: in-process, bounded, this process only"),
+    key("prefix", Kind::Text, "first part of every Redis key"),
+    key("retention", Kind::Duration, "how long a duplicate is recognised"),
+    key("when_down", Kind::Choice(&["hold", "bypass"]), "while the store is away: dispatch nothing, or go on without dedupe"),
+    key("bypass_after", Kind::Duration, "with bypass: hold this long first"),
+];
+
+const ENGINE: &[Key] = &[
+    key("concurrency", Kind::Integer(1, 65_536), "handler runs at once"),
+    key("memory", Kind::Size, "held events, in bytes"),
+    key("lane_events", Kind::Integer(1, 1_000_000), "events of one user kept whole in memory"),
+    key("drain_timeout", Kind::Duration, "time for runs in flight at shutdown and revoke"),
+    key("commit_interval", Kind::Duration, "settled to committed, at most"),
+    key("start_at", Kind::Choice(&["earliest", "latest"]), "where a group without a commit begins"),
+    key("max_held_events", Kind::Integer(1, i64::MAX), "of one user behind a failing event; beyond it, on_overflow"),
+    key("max_hold_age", Kind::Duration, "as max_held_events, by age of the hold"),
+    key("on_overflow", Kind::Choice(&["dlq", "pause_partition"]), "the user's backlog to the DLQ, or the partition held"),
+];
+
+/// The keys of one `[retry."<type or pattern>"]`.
+const RETRY: &[Key] = &[
+    key("delays", Kind::Durations, "delay before each retry; [] = no retry; default: retry.default's"),
+    key("jitter", Kind::Number(0.0, 0.1), "part of a delay that chance may add or take; default: retry.default's"),
+];
+
+const DLQ: &[Key] = &[
+    key("topic", Kind::Text, "the dead letter topic"),
+    key("breaker_ratio", Kind::Number(0.0, 1.0), "part of recent settlements that may be dead before dead-lettering stops"),
+    key("alert_webhook", Kind::Secret, "URL told of dead letters, rate limited; empty: none"),
+];
+
+const CATALOG: &[Key] = &[
+    key("dir", Kind::Text, "folder of topics.yaml and events/*.yaml; the embedded catalogue where the default folder is missing"),
+    key("unknown_type", Kind::Choice(&["dlq", "skip"]), "what happens to a type that the catalogue does not know"),
+    key("validate", Kind::Flag, "check consumed data against its type's schema"),
+];
+
+const HANDLER: &[Key] = &[
+    required("name", Kind::Text, "unique: a metric label, and part of every retry and dead letter"),
+    required("kind", Kind::Choice(&["log", "http"]), "a log line per event, or delivery to an app"),
+    entry("events", Kind::Texts, "[\"*\"]", "type patterns such as task.*"),
+    key("url", Kind::SecretUrl, "http: where events are POSTed"),
+    key("discover", Kind::SecretUrl, "http: an app whose routes are read from /dapr/subscribe, instead of url"),
+    entry("strict_dapr", Kind::Flag, "false", "http: Dapr's exact table of answers"),
+    entry("body", Kind::Choice(&["cloudevent", "event"]), "\"cloudevent\"", "http: a CloudEvent, or the event itself at the top level"),
+    entry("timeout", Kind::Duration, "\"30s\"", "longest run; past it the run counts as transiently failed"),
+    key("concurrency", Kind::Integer(1, 65_536), "runs of this handler at once; default: engine.concurrency"),
+];
+
+const HTTP: &[Key] = &[key("listen", Kind::Text, "address of /metrics, /livez and /readyz")];
+
+const PUBLISH: &[Key] = &[
+    key("listen", Kind::Text, "address of the Dapr-compatible HTTP API and POST /events"),
+    key("grpc_listen", Kind::Text, "address of Dapr's gRPC API"),
+    key("pubsubs", Kind::Texts, "accepted pubsub names; []: any"),
+    key("key", Kind::Choice(&["user_id", "request"]), "what keys a record: the user_id always, or an explicit metadata.partitionKey"),
+    key("validate", Kind::Choice(&["catalog", "off"]), "check type and schema before publishing, or only the user_id"),
+    key("api_token", Kind::Secret, "wanted in dapr-api-token or Authorization: Bearer; also DAPR_API_TOKEN; empty: none"),
+];
+
+const STATE: &[Key] = &[key("stores", Kind::Texts, "names of the stores offered; []: off")];
+
+const SCHEDULE: &[Key] = &[
+    required("name", Kind::Text, "unique: a metric label"),
+    required("cron", Kind::Text, "5 or 6 fields, @hourly, @every 1h"),
+    entry("timezone", Kind::Text, "\"UTC\"", "IANA zone"),
+    key("event", Kind::Text, "type of the event that a tick publishes"),
+    key("http", Kind::SecretUrl, "or the URL that a tick POSTs to"),
+];
+
+/// The key of that name.
+pub fn find(table: &'static [Key], name: &str) -> Option<&'static Key> {
+    table.iter().find(|key| key.name == name)
+}
+
+/// Every key with a value of its own, as `table.key`; entries of lists and maps as `handlers[].url`, `retry.<type>.delays`.
+pub fn leaves() -> Vec<(String, &'static Key)> {
+    fn walk(path: &str, table: &'static [Key], found: &mut Vec<(String, &'static Key)>) {
+        for key in table {
+            let path = if path.is_empty() { key.name.to_owned() } else { format!("{path}.{}", key.name) };
+            match key.kind {
+                Kind::Table(keys) => walk(&path, keys, found),
+                Kind::Tables(keys) => walk(&format!("{path}[]"), keys, found),
+                Kind::ByType(keys) => walk(&format!("{path}.<type>"), keys, found),
+                _ => found.push((path, key)),
+            }
+        }
+    }
+    let mut found = Vec::new();
+    walk("", ROOT, &mut found);
+    found
+}
+
+/// The candidate nearest to `name`, if one is near enough to be meant.
+pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    candidates
+        .into_iter()
+        .map(|candidate| (strsim::jaro_winkler(name, candidate), candidate))
+        .filter(|(likeness, _)| *likeness > 0.8)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, candidate)| candidate)
+}
