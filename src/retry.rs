@@ -38,35 +38,20 @@ pub enum Next {
     Exhausted,
 }
 
-/// A delay that is no duration.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("retry.{schedule}: `{delay}` is no duration")]
-pub struct RetryError {
-    /// Which schedule.
-    pub schedule: String,
-    /// As it was written.
-    pub delay: String,
-}
-
 impl Schedules {
     /// The schedules of `[retry]`. What a rule does not say comes from `default`; what that does not say is 1 s, 5 s, 30 s with a jitter
     /// of 0.1.
-    ///
-    /// # Errors
-    /// Where a delay is no duration.
-    pub fn new(config: &RetryConfig) -> Result<Self, RetryError> {
+    pub fn new(config: &RetryConfig) -> Self {
         let built_in = Schedule { name: DEFAULT.to_owned(), delays: DEFAULT_DELAYS.to_vec(), jitter: MOST_JITTER };
-        let rule = |name: &str, rule: &RetryRule, default: &Schedule| -> Result<Schedule, RetryError> {
-            Ok(Schedule {
-                name: name.to_owned(),
-                delays: delays(name, rule)?.unwrap_or_else(|| default.delays.clone()),
-                jitter: rule.jitter.filter(|jitter| !jitter.is_nan()).unwrap_or(default.jitter).clamp(0.0, MOST_JITTER),
-            })
+        let rule = |name: &str, rule: &RetryRule, default: &Schedule| Schedule {
+            name: name.to_owned(),
+            delays: rule.delays.clone().unwrap_or_else(|| default.delays.clone()),
+            jitter: rule.jitter.filter(|jitter| !jitter.is_nan()).unwrap_or(default.jitter).clamp(0.0, MOST_JITTER),
         };
-        let default = config.0.get(DEFAULT).map_or(Ok(built_in.clone()), |given| rule(DEFAULT, given, &built_in))?;
+        let default = config.0.get(DEFAULT).map_or_else(|| built_in.clone(), |given| rule(DEFAULT, given, &built_in));
         let (mut exact, mut patterns) = (HashMap::new(), Vec::new());
         for (name, given) in config.0.iter().filter(|(name, _)| *name != DEFAULT) {
-            let schedule = rule(name, given, &default)?;
+            let schedule = rule(name, given, &default);
             if name.ends_with('*') {
                 patterns.push(schedule);
             } else {
@@ -75,7 +60,7 @@ impl Schedules {
         }
         // All stars are at the end, so of two patterns that cover a type the longer one says more.
         patterns.sort_by_key(|schedule| std::cmp::Reverse(schedule.name.len()));
-        Ok(Self { default, exact, patterns })
+        Self { default, exact, patterns }
     }
 
     /// The schedule of an event type: its own, else the most specific pattern's, else the default one.
@@ -85,12 +70,6 @@ impl Schedules {
             .or_else(|| self.patterns.iter().find(|schedule| pattern::matches(&schedule.name, event_type)))
             .unwrap_or(&self.default)
     }
-}
-
-fn delays(schedule: &str, rule: &RetryRule) -> Result<Option<Vec<Duration>>, RetryError> {
-    let parse =
-        |delay: &String| humantime::parse_duration(delay).map_err(|_| RetryError { schedule: schedule.to_owned(), delay: delay.clone() });
-    rule.delays.as_ref().map(|delays| delays.iter().map(parse).collect()).transpose()
 }
 
 impl Schedule {

@@ -40,6 +40,6 @@ impl StoreConfig {
 
     /// Whether the store lives in this process alone.
     pub fn is_memory(&self) -> bool {
-        &*self.url == Self::MEMORY
+        self.url == Self::MEMORY
     }
 }
