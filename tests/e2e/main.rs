@@ -1,0 +1,12 @@
+//! The built `worker` against a real Apache Kafka and a real Redis, as an operator meets them.
+//!
+//! `tests/stack run cargo test --test e2e` starts both and sets `WORKER_TEST_KAFKA` and `WORKER_TEST_REDIS`. Without them each test
+//! prints why it is skipped; with `CI=true` it fails instead. Tests are `#[tokio::test(flavor = "multi_thread")]`, own every name
+//! they use ([`support::unique`]) and wait with [`support::eventually`], never by sleeping. Whoever kills or floods a broker starts
+//! one of their own: [`support::stack::Stack::private`].
+
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+mod support;
+
+mod harness;

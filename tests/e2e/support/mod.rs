@@ -1,0 +1,48 @@
+//! What the end-to-end tests share: the stack, the worker's process, topics, an app that answers by script, waiting.
+
+#![allow(dead_code, reason = "each test takes what it needs")]
+
+pub mod app;
+pub mod kafka;
+pub mod metrics;
+pub mod stack;
+pub mod worker;
+
+use std::{
+    future::Future,
+    time::{Duration, Instant},
+};
+
+/// A name that no other test, run or clone uses: for topics, groups, key prefixes.
+pub fn unique(what: &str) -> String {
+    format!("{what}-{}", uuid::Uuid::new_v4().simple())
+}
+
+/// Asks again every 20 ms until there is an answer; panics with `what` after `within`.
+pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, within: Duration, mut ask: impl FnMut() -> F) -> T {
+    let end = Instant::now() + within;
+    loop {
+        if let Some(answer) = ask().await {
+            return answer;
+        }
+        assert!(Instant::now() < end, "not within {within:?}: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// An address of 127.0.0.1 that nothing listens on now.
+pub fn free_address() -> String {
+    let probe = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    probe.local_addr().unwrap().to_string()
+}
+
+/// Ends the test early, visibly, where there is no stack: `let stack = stack_or_skip!(Stack::shared());`
+#[macro_export]
+macro_rules! stack_or_skip {
+    ($stack:expr) => {
+        match $stack {
+            Some(stack) => stack,
+            None => return,
+        }
+    };
+}

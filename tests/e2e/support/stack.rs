@@ -1,0 +1,130 @@
+//! The Kafka and Redis of a test: the shared ones, or some of its own that it may kill.
+
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use super::kafka::Kafka;
+
+/// Addresses of a running Kafka and Redis.
+pub struct Stack {
+    env: HashMap<String, String>,
+    /// Only of a private one: its folder, and the end of it when dropped.
+    own: Option<PathBuf>,
+}
+
+/// What the broker's SASL_SSL listener wants. PLAIN, SCRAM-SHA-256 and SCRAM-SHA-512 know the user.
+pub struct SaslSsl {
+    /// `host:port`.
+    pub brokers: String,
+    /// PEM file of the CA.
+    pub ca: String,
+    /// User.
+    pub user: String,
+    /// Password.
+    pub password: String,
+}
+
+impl Stack {
+    /// The stack that `tests/stack` started for this run; never to be killed or flushed. `None`, with a printed reason, where there
+    /// is none; a panic with `CI=true`.
+    pub fn shared() -> Option<Self> {
+        let env: HashMap<_, _> = std::env::vars().filter(|(name, _)| name.starts_with("WORKER_TEST_")).collect();
+        if env.contains_key("WORKER_TEST_KAFKA") && env.contains_key("WORKER_TEST_REDIS") {
+            return Some(Self { env, own: None });
+        }
+        let reason = "WORKER_TEST_KAFKA and WORKER_TEST_REDIS are not set; run this under `tests/stack run ..`";
+        assert!(std::env::var("CI").as_deref() != Ok("true"), "{reason}");
+        eprintln!("skipped: {reason}");
+        None
+    }
+
+    /// A Kafka, a Redis, or both, of this test alone (about 4 s for Kafka), gone when dropped. `None` as for [`Stack::shared`].
+    pub fn private(parts: &[&str]) -> Option<Self> {
+        Self::shared()?;
+        let shared = PathBuf::from(stack_output(None, &["dir"]).trim().to_owned());
+        let own = shared.join("private").join(super::unique("stack"));
+        let lines = stack_output(Some(&own), &[&["up"], parts].concat());
+        let env = lines
+            .lines()
+            .filter_map(|line| line.strip_prefix("export ")?.split_once('='))
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect();
+        Some(Self { env, own: Some(own) })
+    }
+
+    /// `host:port` of the plain listener.
+    pub fn brokers(&self) -> &str {
+        self.get("WORKER_TEST_KAFKA")
+    }
+
+    /// `redis://host:port`.
+    pub fn redis(&self) -> &str {
+        self.get("WORKER_TEST_REDIS")
+    }
+
+    /// The encrypted listener with its credentials.
+    pub fn sasl_ssl(&self) -> SaslSsl {
+        SaslSsl {
+            brokers: self.get("WORKER_TEST_KAFKA_SASL_SSL").to_owned(),
+            ca: self.get("WORKER_TEST_KAFKA_CA").to_owned(),
+            user: self.get("WORKER_TEST_KAFKA_USER").to_owned(),
+            password: self.get("WORKER_TEST_KAFKA_PASSWORD").to_owned(),
+        }
+    }
+
+    /// Topics, records and groups of this broker.
+    pub fn kafka(&self) -> Kafka {
+        Kafka::new(self.brokers())
+    }
+
+    /// SIGKILL to `kafka` or `redis`, on a private stack only.
+    pub fn kill(&self, part: &str) {
+        self.control("kill", part);
+    }
+
+    /// Starts a killed part again, on the same data and port, and waits until it answers.
+    pub fn start(&self, part: &str) {
+        self.control("start", part);
+    }
+
+    /// SIGSTOP: there, and mute.
+    pub fn stop(&self, part: &str) {
+        self.control("stop", part);
+    }
+
+    /// SIGCONT.
+    pub fn cont(&self, part: &str) {
+        self.control("cont", part);
+    }
+
+    fn control(&self, verb: &str, part: &str) {
+        let own = self.own.as_deref().expect("only a private stack may be tampered with");
+        stack_output(Some(own), &[verb, part]);
+    }
+
+    fn get(&self, name: &str) -> &str {
+        self.env.get(name).unwrap_or_else(|| panic!("{name} is not part of this stack"))
+    }
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        if let Some(own) = &self.own {
+            stack_output(Some(own), &["down"]);
+        }
+    }
+}
+
+/// Runs `tests/stack`; panics with its words where it fails.
+fn stack_output(dir: Option<&Path>, args: &[&str]) -> String {
+    let mut command = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/stack"));
+    if let Some(dir) = dir {
+        command.env("STACK_DIR", dir);
+    }
+    let output = command.args(args).stdin(Stdio::null()).output().unwrap();
+    assert!(output.status.success(), "tests/stack {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
