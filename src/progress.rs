@@ -14,6 +14,8 @@
 //! Why each rule is there, and what was lost in a model without it, is written where the rule is kept; [`Rules`] names them.
 
 mod map;
+#[cfg(test)]
+mod model;
 mod replay;
 mod text;
 mod tracker;

@@ -82,8 +82,8 @@ impl Schedule {
         let Some(nominal) = self.delays.get(used) else { return Next::Exhausted };
         Next::Delay(match after {
             // Nobody is asked again before the time that it named, unless that lies beyond the longest delay.
-            Some(after) => scaled(after, 1.0 + self.jitter * rng.f64()).min(self.max_delay()),
-            None => scaled(*nominal, 1.0 + self.jitter * (2.0 * rng.f64() - 1.0)),
+            Some(after) => moved(after, self.jitter * rng.f64()).min(self.max_delay()),
+            None => moved(*nominal, self.jitter * (2.0 * rng.f64() - 1.0)),
         })
     }
 
@@ -116,8 +116,10 @@ impl fmt::Display for Schedule {
     }
 }
 
-fn scaled(delay: Duration, factor: f64) -> Duration {
-    Duration::try_from_secs_f64(delay.as_secs_f64() * factor).unwrap_or(Duration::MAX)
+/// The delay moved by a part of itself.
+fn moved(delay: Duration, part: f64) -> Duration {
+    let by = Duration::try_from_secs_f64(delay.as_secs_f64() * part.abs()).unwrap_or(Duration::MAX);
+    if part < 0.0 { delay.saturating_sub(by) } else { delay.saturating_add(by) }
 }
 
 /// A due time as it was read back, made believable: neither in the past nor later than the schedule can have meant. Milliseconds on one
@@ -125,4 +127,140 @@ fn scaled(delay: Duration, factor: f64) -> Duration {
 pub fn clamp_due(persisted_ms: u64, now_ms: u64, max_delay: Duration) -> u64 {
     let longest = u64::try_from(max_delay.as_millis()).unwrap_or(u64::MAX);
     persisted_ms.clamp(now_ms, now_ms.saturating_add(longest.saturating_add(longest / 10)))
+}
+
+#[cfg(test)]
+#[expect(clippy::panic, reason = "tests")]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::{collection::vec, option, prelude::any, prop_assert, prop_assert_eq, proptest};
+
+    use super::{Next, RetryConfig, RetryRule, Schedule, Schedules, clamp_due};
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// A rule: its name, delays in seconds, jitter.
+    type Rule<'a> = (&'a str, Option<&'a [u64]>, Option<f64>);
+
+    fn schedules(rules: &[Rule<'_>]) -> Schedules {
+        let rule = |delays: Option<&[u64]>, jitter| RetryRule {
+            delays: delays.map(|delays| delays.iter().copied().map(Duration::from_secs).collect()),
+            jitter,
+        };
+        Schedules::new(&RetryConfig(rules.iter().map(|(name, delays, jitter)| ((*name).to_owned(), rule(*delays, *jitter))).collect()))
+    }
+
+    fn schedule(delays: Vec<Duration>, jitter: f64) -> Schedule {
+        Schedule { name: "test".to_owned(), delays, jitter }
+    }
+
+    #[test]
+    fn the_most_specific_schedule_wins() {
+        let all = schedules(&[
+            ("default", Some(&[1]), None),
+            ("*", Some(&[2]), None),
+            ("task.*", Some(&[3]), None),
+            ("task.due.*", Some(&[4]), None),
+            ("task.due.soon", Some(&[5]), None),
+        ]);
+        for (event_type, name, delays) in [
+            ("task.due.soon", "task.due.soon", "5s"),
+            ("task.due.late", "task.due.*", "4s"),
+            ("task.created", "task.*", "3s"),
+            ("tasks.created", "*", "2s"),
+        ] {
+            let schedule = all.schedule_for(event_type);
+            assert_eq!((schedule.name(), schedule.to_string().as_str()), (name, delays));
+        }
+        assert_eq!(schedules(&[("task.*", Some(&[3]), None)]).schedule_for("user.created").name(), "default");
+    }
+
+    #[test]
+    fn a_field_not_given_comes_from_default() {
+        let all = schedules(&[("default", Some(&[1, 2]), Some(0.05)), ("a", None, Some(0.0)), ("b", Some(&[]), None), ("c", None, None)]);
+        assert_eq!(all.schedule_for("a"), &Schedule { name: "a".to_owned(), ..schedule(vec![SECOND, 2 * SECOND], 0.0) });
+        assert_eq!(all.schedule_for("b"), &Schedule { name: "b".to_owned(), ..schedule(vec![], 0.05) });
+        assert_eq!(all.schedule_for("c"), &Schedule { name: "c".to_owned(), ..schedule(vec![SECOND, 2 * SECOND], 0.05) });
+        let none = schedules(&[]);
+        assert_eq!(
+            none.schedule_for("a"),
+            &Schedule { name: "default".to_owned(), ..schedule(vec![SECOND, 5 * SECOND, 30 * SECOND], 0.1) }
+        );
+    }
+
+    #[test]
+    fn a_jitter_out_of_bounds_is_brought_back() {
+        for (given, used) in [(-1.0, 0.0), (0.5, 0.1), (f64::INFINITY, 0.1), (f64::NAN, 0.1)] {
+            assert_eq!(schedules(&[("default", None, Some(given))]).schedule_for("a").jitter, used);
+        }
+    }
+
+    #[test]
+    fn k_delays_are_k_plus_1_runs() {
+        let exact = schedule(vec![30 * SECOND, 300 * SECOND, 1800 * SECOND], 0.0);
+        let mut rng = fastrand::Rng::with_seed(1);
+        let answers: Vec<Next> = (1..=5).map(|failures| exact.next(failures, None, &mut rng)).collect();
+        let delays = [30, 300, 1800].map(|seconds| Next::Delay(seconds * SECOND));
+        assert_eq!(answers, [&delays[..], &[Next::Exhausted; 2]].concat());
+        assert_eq!(schedule(vec![], 0.1).next(1, Some(SECOND), &mut rng), Next::Exhausted);
+        assert_eq!(exact.to_string(), "30s,5m,30m");
+    }
+
+    proptest! {
+        #[test]
+        fn jitter_is_at_most_ten_percent_and_zero_is_none(millis in 1..1_u64 << 40, jitter in 0.0..0.1_f64, seed in any::<u64>()) {
+            let nominal = Duration::from_millis(millis);
+            let mut rng = fastrand::Rng::with_seed(seed);
+            let Next::Delay(delay) = schedule(vec![nominal], jitter).next(1, None, &mut rng) else { panic!("exhausted") };
+            prop_assert!(delay >= nominal.mul_f64(0.9) && delay <= nominal.mul_f64(1.1), "{:?}", delay);
+            let off = schedule(vec![nominal], 0.0).next(1, None, &mut rng);
+            prop_assert_eq!(off, Next::Delay(nominal));
+        }
+
+        #[test]
+        fn a_delay_asked_for_is_kept_up_to_the_longest(delays in vec(0..4_000_u64, 1..5), after in any::<u64>(), seed in any::<u64>()) {
+            let schedule = schedule(delays.into_iter().map(Duration::from_secs).collect(), 0.1);
+            let mut rng = fastrand::Rng::with_seed(seed);
+            for after in [Duration::from_secs(after % 8_000), Duration::from_secs(after), Duration::MAX] {
+                let Next::Delay(delay) = schedule.next(1, Some(after), &mut rng) else { panic!("exhausted") };
+                prop_assert!(delay >= after.min(schedule.max_delay()) && delay <= schedule.max_delay());
+            }
+        }
+
+        /// F53: the count alone decides; nothing turns it back.
+        #[test]
+        fn every_event_is_exhausted_after_its_last_delay(count in 0..12_usize, failures in 1..40_u32, after in option::of(any::<u32>())) {
+            let schedule = schedule(vec![SECOND; count], 0.1);
+            let after = after.map(|seconds| Duration::from_secs(seconds.into()));
+            let next = schedule.next(failures, after, &mut fastrand::Rng::with_seed(1));
+            prop_assert_eq!(next == Next::Exhausted, failures as usize > count);
+        }
+
+        /// F58, F86.
+        #[test]
+        fn a_due_time_read_back_is_never_past_nor_far(persisted in any::<u64>(), now in any::<u64>(), max in any::<u64>()) {
+            let due = clamp_due(persisted, now, Duration::from_millis(max));
+            prop_assert!(due >= now && u128::from(due - now) <= u128::from(max) * 11 / 10);
+        }
+    }
+
+    /// F58: seconds read as milliseconds, milliseconds as microseconds, nothing, everything.
+    #[test]
+    fn a_corrupt_due_time_delays_by_the_longest_delay_at_most() {
+        let now = 1_700_000_000_000;
+        let clamped = |persisted| clamp_due(persisted, now, 30 * SECOND) - now;
+        assert_eq!([0, 1_700_000_000, now, now + 5_000, now * 1_000, u64::MAX].map(clamped), [0, 0, 0, 5_000, 33_000, 33_000]);
+        assert_eq!(clamp_due(u64::MAX, now, Duration::ZERO), now);
+    }
+
+    #[test]
+    fn a_delay_beyond_all_time_is_no_overflow() {
+        let schedule = schedule(vec![Duration::MAX], 0.1);
+        for seed in 0..20 {
+            let next = schedule.next(1, None, &mut fastrand::Rng::with_seed(seed));
+            assert!(matches!(next, Next::Delay(delay) if delay > Duration::MAX / 2));
+        }
+        assert_eq!(clamp_due(u64::MAX, 1, Duration::MAX), u64::MAX);
+    }
 }

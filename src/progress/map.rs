@@ -346,3 +346,6 @@ impl Reader<'_> {
         None
     }
 }
+
+#[cfg(test)]
+mod tests;

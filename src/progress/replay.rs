@@ -27,8 +27,8 @@ pub(super) struct Met {
     pub(super) head: Option<MapHead>,
     /// Whether the map says that it is settled.
     pub(super) settled: bool,
-    /// Unsettled events that the log no longer has: heads jumped over by this record.
-    pub(super) jumped: u64,
+    /// The first of the heads that this record jumps over: unsettled events that the log no longer has.
+    pub(super) jumped: Option<i64>,
 }
 
 impl Replay {
@@ -63,16 +63,13 @@ impl Replay {
 
     /// Passes the heads below `offset`, which the log no longer has (retention, compaction). Whose they were nobody can tell any more,
     /// so whichever lane it was, its later events must not be skipped.
-    fn jump(&mut self, offset: i64) -> u64 {
-        let gone = self.ahead().iter().take_while(|head| head.offset < offset).count();
-        if gone == 0 {
-            return 0;
-        }
+    fn jump(&mut self, offset: i64) -> Option<i64> {
+        let first = self.ahead().first().map(|head| head.offset).filter(|head| *head < offset)?;
         if self.rules.vanished_heads {
-            self.until = self.until.min(self.ahead()[0].offset);
+            self.until = self.until.min(first);
         }
-        self.reached += gone;
-        gone as u64
+        self.reached += self.ahead().iter().take_while(|head| head.offset < offset).count();
+        Some(first)
     }
 
     /// A head settled. Its lane stays blocked: later events of it may lie ahead of the scan, unsettled.

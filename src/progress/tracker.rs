@@ -71,7 +71,7 @@ pub struct Gap {
     /// The record that came instead. Below the log's start lies what retention took; above it compaction and transaction markers leave
     /// holes where nothing is lost.
     pub to: i64,
-    /// How many of them can have been unsettled events.
+    /// How many of them were unsettled events, at most.
     pub unsettled: u64,
 }
 
@@ -103,7 +103,7 @@ impl Tracker {
         self.next = offset + 1;
         let met = self.replay.as_mut().map(|replay| replay.meet(offset, lane));
         if offset > expected {
-            self.note_gap(expected, offset, fresh, met.as_ref().map_or(0, |met| met.jumped));
+            self.note_gap(expected, offset, fresh, met.as_ref().and_then(|met| met.jumped));
         }
         self.thaw();
         match met {
@@ -228,13 +228,15 @@ impl Tracker {
         self.version += 1;
     }
 
-    fn note_gap(&mut self, from: i64, to: i64, fresh: bool, jumped: u64) {
-        let skippable = self.replay.as_ref().map_or(from - 1, |replay| replay.until);
-        // Within an assignment the log only shrinks from below: what lies between two records was never there, or was compacted.
-        let unknown = if fresh { to.saturating_sub(skippable.saturating_add(1).max(from)).max(0).unsigned_abs() } else { 0 };
-        let unsettled = unknown.max(jumped);
-        if unsettled > 0 {
-            self.gap = Some(Gap { from, to, unsettled });
+    /// Within an assignment the log only shrinks from below: a hole between two records was there before, unless a head stood in it.
+    fn note_gap(&mut self, from: i64, to: i64, fresh: bool, jumped: Option<i64>) {
+        let beyond = self.replay.as_ref().map_or(from, |replay| from.max(replay.until.saturating_add(1)));
+        let lowest = jumped.into_iter().chain(fresh.then_some(beyond)).min().unwrap_or(to);
+        if lowest < to {
+            self.gap = Some(Gap { from, to, unsettled: to.abs_diff(lowest) });
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
