@@ -1,24 +1,49 @@
 //! What an event is: bytes in six shapes to one [`Event`], and back.
+//!
+//! A [`Catalog`](catalog::Catalog) says which types exist, a [`Decoder`](decode::Decoder) makes events of records,
+//! [`prepare`](prepare::prepare) makes records of what a caller wants to publish.
 
-pub mod pattern;
 pub mod record;
+pub mod pattern;
+pub mod time;
+pub mod ids;
+mod fields;
+pub mod upcast;
+pub mod schema;
+pub mod catalog;
+mod envelope;
+mod view;
+mod complete;
+pub mod decode;
+mod render;
+pub mod prepare;
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests;
 
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
+pub use self::{
+    catalog::{Catalog, CatalogError, EventType, Version},
+    decode::{Decoder, cheap_user},
+};
 use crate::{event::record::Record, outcome::DeadReason};
 
 /// One decoded event, whatever shape it came in.
+///
+/// It holds what the engine needs to order and route it. The rest is read from the record again when a handler asks for it, so that an
+/// event that waits costs its bytes and little more.
 #[derive(Debug, Clone)]
 pub struct Event {
-    /// As it was sent, or derived: see [`Event::id_from_offset`].
     pub(crate) id: Box<str>,
     pub(crate) id_from_offset: bool,
-    pub(crate) event_type: Arc<str>,
+    pub(crate) kind: Arc<EventType>,
     pub(crate) user_id: Box<str>,
     pub(crate) time: DateTime<Utc>,
     pub(crate) expires: Option<DateTime<Utc>>,
+    pub(crate) version: Version,
     pub(crate) record: Record,
 }
 
@@ -33,9 +58,14 @@ impl Event {
         self.id_from_offset
     }
 
-    /// The catalogue's name of the type, without a version suffix, aliases resolved; or the type as sent where the catalogue lacks it.
+    /// The catalogue's name of the type: without a version suffix, aliases resolved.
     pub fn event_type(&self) -> &Arc<str> {
-        &self.event_type
+        &self.kind.name
+    }
+
+    /// The catalogue's entry of the type.
+    pub fn kind(&self) -> &Arc<EventType> {
+        &self.kind
     }
 
     /// Whose event it is.
@@ -43,7 +73,7 @@ impl Event {
         &self.user_id
     }
 
-    /// When it happened.
+    /// When it happened; the record's own time where the event does not say.
     pub fn time(&self) -> DateTime<Utc> {
         self.time
     }
@@ -51,6 +81,11 @@ impl Event {
     /// When it is no longer worth handling; `None`: always is.
     pub fn expires(&self) -> Option<DateTime<Utc>> {
         self.expires
+    }
+
+    /// The version it was sent in; 1.0 where it does not say. What a handler reads is at the catalogue's version.
+    pub fn version(&self) -> Version {
+        self.version
     }
 
     /// The record that it came in, untouched.
@@ -70,8 +105,10 @@ pub struct Rejected {
     pub id: Box<str>,
     /// Whether the id was made from topic, partition and offset.
     pub id_from_offset: bool,
-    /// The type where one could be read.
+    /// The type where one could be read: the catalogue's name, else as sent.
     pub event_type: Option<Arc<str>>,
     /// The user where one could be read.
     pub user_id: Option<Box<str>>,
+    /// The record, untouched.
+    pub record: Record,
 }

@@ -160,6 +160,30 @@ impl Record {
     }
 }
 
+impl RawRecord for Record {
+    fn offset(&self) -> i64 {
+        self.offset
+    }
+
+    fn timestamp(&self) -> Option<i64> {
+        self.timestamp
+    }
+
+    fn key(&self) -> Option<&[u8]> {
+        Self::key(self)
+    }
+
+    fn value(&self) -> Option<&[u8]> {
+        Self::value(self)
+    }
+
+    fn headers(&self, each: &mut dyn FnMut(&str, Option<&[u8]>)) {
+        for (name, value) in Self::headers(self) {
+            each(name, value);
+        }
+    }
+}
+
 impl fmt::Debug for Record {
     /// Never the payload: records end up in logs.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

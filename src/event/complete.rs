@@ -1,0 +1,102 @@
+//! Data as a handler sees it: at the catalogue's version, with what stands elsewhere in the envelope in its place.
+
+use std::borrow::Cow;
+
+use chrono::{DateTime, Utc};
+use serde_json::{Map, Value, value::RawValue};
+
+use super::{
+    catalog::{EventType, Version},
+    envelope::Scalar,
+    fields::{Fields, raw},
+    time,
+    view::View,
+};
+
+/// What completing an event's data needs to know about the event.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Facts<'a> {
+    pub(super) kind: Option<&'a EventType>,
+    pub(super) version: Version,
+    pub(super) time: DateTime<Utc>,
+    pub(super) user_id: Option<&'a str>,
+}
+
+/// The data as a tree. Data that is no object stays what it is: the schema names it.
+pub(super) fn value(view: &View<'_>, facts: Facts<'_>) -> Value {
+    if facts.kind.is_some_and(|kind| kind.is_past(facts.version)) {
+        let upcast = fields(view, facts).map(|fields| fields.to_raw());
+        return upcast.or_else(|| view.data().map(ToOwned::to_owned)).map_or(Value::Null, |raw| parsed(&raw));
+    }
+    let mut object = match view.data().map(parsed) {
+        None => Map::new(),
+        Some(Value::Object(object)) => object,
+        Some(other) => return other,
+    };
+    for (name, value) in lifted(view, facts, |name| object.get(name).is_none_or(Value::is_null)) {
+        object.insert(name.to_owned(), parsed(&value));
+    }
+    for name in filled(facts) {
+        if !object.contains_key(name) {
+            object.insert(name.to_owned(), Value::String(time::format(facts.time)));
+        }
+    }
+    Value::Object(object)
+}
+
+/// The data as text fields; `None` where it is no object.
+pub(super) fn fields<'a>(view: &View<'a>, facts: Facts<'_>) -> Option<Fields<'a>> {
+    let mut fields = match view.data() {
+        None => Fields::default(),
+        Some(raw) => Fields::of(raw)?,
+    };
+    for (name, value) in lifted(view, facts, |name| fields.get(name).is_none_or(|value| value.get() == "null")) {
+        fields.set(name, Cow::Owned(value));
+    }
+    for step in facts.kind.into_iter().flat_map(|kind| kind.upcast_from(facts.version).filter(|_| facts.version < kind.version)) {
+        step.apply(&mut fields);
+    }
+    for name in filled(facts) {
+        if !fields.has(name) {
+            fields.set_value(name, &Value::String(time::format(facts.time)));
+        }
+    }
+    Some(fields)
+}
+
+/// What counts as data and stands elsewhere: the user wherever it was found, the task and what the type's file lifts from the top.
+fn lifted<'f>(view: &View<'_>, facts: Facts<'f>, is_missing: impl Fn(&str) -> bool) -> Vec<(&'f str, Box<RawValue>)> {
+    const ALWAYS: [&str; 2] = ["task_id", "user_id"];
+    let more = facts.kind.map(|kind| kind.lift.iter().map(String::as_str).filter(|name| !ALWAYS.contains(name)));
+    let mut found = Vec::new();
+    for name in ALWAYS.into_iter().chain(more.into_iter().flatten()) {
+        if !is_missing(name) {
+            continue;
+        }
+        let value = match (name, &view.head.task_id) {
+            ("user_id", _) => facts.user_id.map(|user| raw(&user.into())),
+            ("task_id", Scalar::Absent | Scalar::Null) => None,
+            ("task_id", Scalar::Text(text)) => Some(raw(&text.as_ref().into())),
+            _ => at_the_top(view, name),
+        };
+        if let Some(value) = value {
+            found.push((name, value));
+        }
+    }
+    found
+}
+
+fn at_the_top(view: &View<'_>, name: &str) -> Option<Box<RawValue>> {
+    // Of a CloudEvent with bare data, the data's own fields are read as data already.
+    let top: Fields<'_> = serde_json::from_str(view.text).ok()?;
+    top.get(name).filter(|value| value.get() != "null").map(ToOwned::to_owned)
+}
+
+fn filled<'f>(facts: Facts<'f>) -> impl Iterator<Item = &'f str> {
+    facts.kind.into_iter().flat_map(|kind| kind.fill.iter().map(String::as_str))
+}
+
+/// What the envelope's reader has been through can be parsed: the null is never seen.
+fn parsed(raw: &RawValue) -> Value {
+    serde_json::from_str(raw.get()).unwrap_or_default()
+}

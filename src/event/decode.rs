@@ -1,0 +1,178 @@
+//! Records to events. Never panics, and allocates at most [`MEMORY_PER_BYTE`] times the value and [`MEMORY_BASE`] bytes.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+
+use super::{
+    Event, Rejected,
+    catalog::{Catalog, EventType, Version},
+    complete::{self, Facts},
+    ids,
+    record::{RawRecord, Record, TopicPartition},
+    time,
+    view::{self, View},
+};
+use crate::outcome::DeadReason;
+
+/// Most memory that decoding a value takes at once, per byte of it: a list of digits becomes a tree of values when it is validated.
+/// Without validation it is 4.
+pub const MEMORY_PER_BYTE: usize = 64;
+
+/// Most memory that decoding takes besides, in bytes.
+pub const MEMORY_BASE: usize = 64 * 1024;
+
+/// Makes events of records, by one catalogue.
+#[derive(Debug, Clone)]
+pub struct Decoder {
+    catalog: Arc<Catalog>,
+    validate: bool,
+}
+
+/// What a record says about itself before it is an event.
+#[derive(Debug)]
+pub(super) struct Read {
+    pub(super) id: Option<Box<str>>,
+    pub(super) event_type: Arc<str>,
+    pub(super) kind: Option<Arc<EventType>>,
+    pub(super) user_id: Option<Box<str>>,
+    pub(super) sent_time: Option<DateTime<Utc>>,
+    pub(super) expires: Option<DateTime<Utc>>,
+    pub(super) version: Version,
+    /// What is wrong with timestamp or version, where something is.
+    pub(super) malformed: Option<&'static str>,
+}
+
+struct Refusal {
+    reason: DeadReason,
+    error: String,
+    read: Option<Read>,
+}
+
+impl Decoder {
+    /// `validate`: whether `data` is checked against its schema. A version newer than the catalogue's is checked in any case, since that is
+    /// what decides whether it can be handled as the newest known.
+    pub fn new(catalog: Arc<Catalog>, validate: bool) -> Self {
+        Self { catalog, validate }
+    }
+
+    /// The catalogue.
+    pub fn catalog(&self) -> &Arc<Catalog> {
+        &self.catalog
+    }
+
+    /// Makes an event of a record.
+    ///
+    /// # Errors
+    /// With the first reason that applies: undecodable (also: neither event_type nor CloudEvents type), missing_user_id, unknown_type,
+    /// schema.
+    pub fn decode(&self, record: Record) -> Result<Event, Box<Rejected>> {
+        let outcome = view::open(&record, |view| self.judge(view, &record));
+        match outcome {
+            Ok((read, kind, user_id)) => {
+                let (id, id_from_offset) = id_or_position(read.id, record.partition(), record.offset());
+                let time = read.sent_time.unwrap_or_else(|| time::of_record(record.timestamp()));
+                Ok(Event { id, id_from_offset, kind, user_id, time, expires: read.expires, version: read.version, record })
+            }
+            Err(refusal) => {
+                let Refusal { reason, error, read } = *refusal;
+                let (id, event_type, user_id) = read.map_or((None, None, None), |read| (read.id, Some(read.event_type), read.user_id));
+                let (id, id_from_offset) = id_or_position(id, record.partition(), record.offset());
+                Err(Box::new(Rejected { reason, error, id, id_from_offset, event_type, user_id, record }))
+            }
+        }
+    }
+
+    fn judge(&self, view: Result<View<'_>, String>, record: &Record) -> Result<(Read, Arc<EventType>, Box<str>), Box<Refusal>> {
+        let refuse = |reason, error: String, read| Err(Box::new(Refusal { reason, error, read }));
+        let view = match view {
+            Ok(view) => view,
+            Err(error) => return refuse(DeadReason::Undecodable, error, None),
+        };
+        let Some(mut read) = read(&self.catalog, &view) else {
+            return refuse(DeadReason::Undecodable, "neither event_type nor a CloudEvents type".to_owned(), None);
+        };
+        let Some(user_id) = read.user_id.clone() else {
+            return refuse(DeadReason::MissingUserId, "user_id: missing at the top, in data and in metadata".to_owned(), Some(read));
+        };
+        let Some(kind) = read.kind.take() else {
+            let error = format!("event_type: {} is not in the catalogue", shown(&read.event_type));
+            return refuse(DeadReason::UnknownType, error, Some(read));
+        };
+        if self.validate || read.version > kind.version {
+            let time = read.sent_time.unwrap_or_else(|| time::of_record(record.timestamp()));
+            if let Err(error) = check(&view, &read, &kind, time, Some(&user_id)) {
+                return refuse(DeadReason::Schema, error, Some(read));
+            }
+        }
+        Ok((read, kind, user_id))
+    }
+}
+
+/// Whose record it is, as [`Decoder::decode`] would find it, without a catalogue: for the lane of a record without a key.
+pub fn cheap_user(record: &dyn RawRecord) -> Option<Box<str>> {
+    view::open(record, |view| view.ok()?.user().map(Into::into))
+}
+
+/// Reads everything but the data's validity; `None` where nothing names a type.
+pub(super) fn read(catalog: &Catalog, view: &View<'_>) -> Option<Read> {
+    let sent_type = view.event_type()?;
+    let resolved = catalog.resolve(sent_type);
+    let (kind, suffix) = resolved.map_or((None, None), |(kind, suffix)| (Some(Arc::clone(kind)), suffix));
+    let event_type = kind.as_ref().map_or_else(|| sent_type.into(), |kind| Arc::clone(&kind.name));
+    let sent_time = view.time();
+    let version = sent_version(view);
+    let malformed = match (&sent_time, &version) {
+        (Some(Err(())), _) => Some("timestamp: no RFC 3339 time"),
+        (_, Some(Err(()))) => Some("event_version: no version like 1.0"),
+        _ => None,
+    };
+    let sent_time = sent_time.and_then(Result::ok);
+    let newest = || kind.as_ref().map_or(Version::FIRST, |kind| kind.version);
+    let version = match version {
+        Some(version) => version.unwrap_or_else(|()| newest()),
+        None => suffix.unwrap_or(Version::FIRST),
+    };
+    let id = view.event_id().map(String::into_boxed_str).or_else(|| {
+        let derived = ids::of_event(&event_type, &view.task()?, &time::format(sent_time?));
+        Some(derived.to_string().into_boxed_str())
+    });
+    let user_id = view.user().map(Into::into);
+    Some(Read { id, event_type, kind, user_id, sent_time, expires: view.expires(), version, malformed })
+}
+
+/// Checks envelope and data against the newest known version.
+pub(super) fn check(view: &View<'_>, read: &Read, kind: &EventType, time: DateTime<Utc>, user_id: Option<&str>) -> Result<(), String> {
+    if let Some(malformed) = read.malformed {
+        return Err(format!("{malformed} ({} {})", kind.name, kind.version));
+    }
+    let facts = Facts { kind: Some(kind), version: read.version, time, user_id };
+    kind.schema.check(&complete::value(view, facts))
+}
+
+fn sent_version(view: &View<'_>) -> Option<Result<Version, ()>> {
+    use super::envelope::Scalar;
+    match &view.head.event_version {
+        Scalar::Absent | Scalar::Null => None,
+        Scalar::Text(text) => Some(text.parse().map_err(|_| ())),
+        Scalar::Integer(number) => Some(number.to_string().parse().map_err(|_| ())),
+        Scalar::Float(number) => Some(number.to_string().parse().map_err(|_| ())),
+        Scalar::Other => Some(Err(())),
+    }
+}
+
+fn id_or_position(id: Option<Box<str>>, partition: &TopicPartition, offset: i64) -> (Box<str>, bool) {
+    match id {
+        Some(id) => (id, false),
+        None => (ids::of_position(partition, offset).to_string().into_boxed_str(), true),
+    }
+}
+
+/// A type for an error: types are not secret, but a producer's mistake can put anything there.
+pub(super) fn shown(event_type: &str) -> String {
+    if event_type.len() <= 80 && event_type.bytes().all(|byte| byte.is_ascii_graphic()) {
+        format!("`{event_type}`")
+    } else {
+        format!("a name of {} bytes", event_type.len())
+    }
+}

@@ -1,0 +1,286 @@
+//! One level of an envelope, read in one pass with borrowed strings: what identifies an event, and where its data stands.
+
+use std::{borrow::Cow, fmt};
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{IgnoredAny, MapAccess, SeqAccess, Visitor},
+};
+use serde_json::value::RawValue;
+
+use super::fields::Text;
+
+/// The fields of an event's or a CloudEvent's top level that mean something here. Of a field that stands twice the last counts.
+#[derive(Debug, Default)]
+pub(super) struct Head<'a> {
+    pub(super) event_id: Scalar<'a>,
+    pub(super) event_type: Scalar<'a>,
+    pub(super) event_version: Scalar<'a>,
+    pub(super) timestamp: Scalar<'a>,
+    pub(super) source: Scalar<'a>,
+    pub(super) user_id: Scalar<'a>,
+    pub(super) task_id: Scalar<'a>,
+    pub(super) data: Option<&'a RawValue>,
+    pub(super) payload: Option<&'a RawValue>,
+    pub(super) metadata: Option<&'a RawValue>,
+    pub(super) traceparent: Scalar<'a>,
+    pub(super) tracestate: Scalar<'a>,
+    /// CloudEvents `specversion`.
+    pub(super) specversion: Scalar<'a>,
+    /// CloudEvents `type`.
+    pub(super) kind: Scalar<'a>,
+    /// CloudEvents `id`.
+    pub(super) id: Scalar<'a>,
+    /// CloudEvents `time`.
+    pub(super) time: Scalar<'a>,
+    /// Dapr's `expiration`, or the CloudEvents extension `expirytime`.
+    pub(super) expires: Scalar<'a>,
+    /// CloudEvents extension names have no underscore.
+    pub(super) userid: Scalar<'a>,
+    pub(super) correlationid: Scalar<'a>,
+    pub(super) causationid: Scalar<'a>,
+    pub(super) data_base64: Scalar<'a>,
+}
+
+/// What stands in `data` or `metadata` and matters before they are read as a whole.
+#[derive(Debug, Default)]
+pub(super) struct Leaf<'a> {
+    pub(super) user_id: Scalar<'a>,
+    pub(super) task_id: Scalar<'a>,
+}
+
+/// A value that should be a string or a number.
+#[derive(Debug, Default, Clone, PartialEq)]
+pub(super) enum Scalar<'a> {
+    #[default]
+    Absent,
+    Null,
+    Text(Cow<'a, str>),
+    Integer(i128),
+    Float(f64),
+    Other,
+}
+
+impl<'a> Scalar<'a> {
+    /// The string, where it is one and not empty.
+    pub(super) fn text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) if !text.is_empty() => Some(text),
+            _ => None,
+        }
+    }
+
+    /// A non-empty string or an integer, as text.
+    pub(super) fn name(&self) -> Option<Cow<'_, str>> {
+        match self {
+            Self::Integer(number) => Some(Cow::Owned(number.to_string())),
+            _ => self.text().map(Cow::Borrowed),
+        }
+    }
+
+    /// Whether nothing is there, or null.
+    pub(super) fn is_missing(&self) -> bool {
+        matches!(self, Self::Absent | Self::Null)
+    }
+
+    pub(super) fn owned(text: String) -> Self {
+        Self::Text(Cow::Owned(text))
+    }
+}
+
+impl Head<'_> {
+    /// Whether these are a CloudEvent's attributes and no event's: `specversion` and `type`, and no `event_type`.
+    pub(super) fn is_cloudevent(&self) -> bool {
+        self.event_type.text().is_none() && self.specversion.text().is_some() && self.kind.text().is_some()
+    }
+}
+
+/// Steps over a value and still reads all of it, as `IgnoredAny` does not: lone surrogates, numbers beyond a double and bombs of nesting
+/// (128 levels at most) are found here, once, so that nobody who reads the value later can fail on it.
+struct Sound;
+
+impl<'de> Deserialize<'de> for Sound {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        Scalar::deserialize(from).map(|_| Self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Scalar<'de> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Reader;
+        impl<'de> Visitor<'de> for Reader {
+            type Value = Scalar<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("any value")
+            }
+
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Scalar<'de>, E> {
+                Ok(Scalar::Text(Cow::Borrowed(text)))
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Scalar<'de>, E> {
+                Ok(Scalar::owned(text.to_owned()))
+            }
+
+            fn visit_u64<E>(self, number: u64) -> Result<Scalar<'de>, E> {
+                Ok(Scalar::Integer(number.into()))
+            }
+
+            fn visit_i64<E>(self, number: i64) -> Result<Scalar<'de>, E> {
+                Ok(Scalar::Integer(number.into()))
+            }
+
+            fn visit_f64<E>(self, number: f64) -> Result<Scalar<'de>, E> {
+                Ok(Scalar::Float(number))
+            }
+
+            fn visit_bool<E>(self, _: bool) -> Result<Scalar<'de>, E> {
+                Ok(Scalar::Other)
+            }
+
+            fn visit_unit<E>(self) -> Result<Scalar<'de>, E> {
+                Ok(Scalar::Null)
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Scalar<'de>, A::Error> {
+                while items.next_element::<Sound>()?.is_some() {}
+                Ok(Scalar::Other)
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Scalar<'de>, A::Error> {
+                while map.next_key::<Sound>()?.is_some() {
+                    map.next_value::<Sound>()?;
+                }
+                Ok(Scalar::Other)
+            }
+        }
+        from.deserialize_any(Reader)
+    }
+}
+
+/// A raw value, unless it is null.
+fn present<'de, A: MapAccess<'de>>(map: &mut A) -> Result<Option<&'de RawValue>, A::Error> {
+    map.next_value::<&'de RawValue>().map(|raw| Some(raw).filter(|raw| raw.get() != "null"))
+}
+
+impl<'de> Deserialize<'de> for Head<'de> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Reader;
+        impl<'de> Visitor<'de> for Reader {
+            type Value = Head<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a JSON object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Head<'de>, A::Error> {
+                let mut head = Head::default();
+                while let Some(name) = map.next_key::<Text<'de>>()? {
+                    let place = match &*name.0 {
+                        "event_id" => &mut head.event_id,
+                        "event_type" => &mut head.event_type,
+                        "event_version" => &mut head.event_version,
+                        "timestamp" => &mut head.timestamp,
+                        "source" => &mut head.source,
+                        "user_id" => &mut head.user_id,
+                        "task_id" => &mut head.task_id,
+                        "data" => {
+                            head.data = present(&mut map)?;
+                            continue;
+                        }
+                        "payload" => {
+                            head.payload = present(&mut map)?;
+                            continue;
+                        }
+                        "metadata" => {
+                            head.metadata = present(&mut map)?;
+                            continue;
+                        }
+                        "traceparent" => &mut head.traceparent,
+                        "tracestate" => &mut head.tracestate,
+                        "specversion" => &mut head.specversion,
+                        "type" => &mut head.kind,
+                        "id" => &mut head.id,
+                        "time" => &mut head.time,
+                        "expiration" | "expirytime" => &mut head.expires,
+                        "userid" => &mut head.userid,
+                        "correlationid" => &mut head.correlationid,
+                        "causationid" => &mut head.causationid,
+                        "data_base64" => &mut head.data_base64,
+                        _ => {
+                            map.next_value::<Sound>()?;
+                            continue;
+                        }
+                    };
+                    *place = map.next_value()?;
+                }
+                Ok(head)
+            }
+        }
+        from.deserialize_map(Reader)
+    }
+}
+
+impl<'de> Deserialize<'de> for Leaf<'de> {
+    /// Never fails on a value that is no object: then nothing stands in it.
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Reader;
+        impl<'de> Visitor<'de> for Reader {
+            type Value = Leaf<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("any value")
+            }
+
+            fn visit_str<E>(self, _: &str) -> Result<Leaf<'de>, E> {
+                Ok(Leaf::default())
+            }
+
+            fn visit_u64<E>(self, _: u64) -> Result<Leaf<'de>, E> {
+                Ok(Leaf::default())
+            }
+
+            fn visit_i64<E>(self, _: i64) -> Result<Leaf<'de>, E> {
+                Ok(Leaf::default())
+            }
+
+            fn visit_f64<E>(self, _: f64) -> Result<Leaf<'de>, E> {
+                Ok(Leaf::default())
+            }
+
+            fn visit_bool<E>(self, _: bool) -> Result<Leaf<'de>, E> {
+                Ok(Leaf::default())
+            }
+
+            fn visit_unit<E>(self) -> Result<Leaf<'de>, E> {
+                Ok(Leaf::default())
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Leaf<'de>, A::Error> {
+                while items.next_element::<Sound>()?.is_some() {}
+                Ok(Leaf::default())
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Leaf<'de>, A::Error> {
+                let mut leaf = Leaf::default();
+                while let Some(name) = map.next_key::<Text<'de>>()? {
+                    match &*name.0 {
+                        "user_id" => leaf.user_id = map.next_value()?,
+                        "task_id" => leaf.task_id = map.next_value()?,
+                        _ => {
+                            map.next_value::<Sound>()?;
+                        }
+                    }
+                }
+                Ok(leaf)
+            }
+        }
+        from.deserialize_any(Reader)
+    }
+}
+
+/// Whether the text is one JSON value, without looking into it.
+pub(super) fn is_json(text: &str) -> bool {
+    serde_json::from_str::<IgnoredAny>(text).is_ok()
+}

@@ -1,0 +1,229 @@
+//! A value in any of the six shapes, looked at: which parts of it are envelope, which are data.
+//!
+//! An [`Event`](super::Event) keeps only what the engine needs to order and route it; whatever else a handler asks for is read from the
+//! record again through the same eyes.
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use chrono::{DateTime, Utc};
+use serde_json::value::RawValue;
+
+use super::{
+    envelope::{Head, Leaf, Scalar, is_json},
+    record::RawRecord,
+    time,
+};
+
+/// What the value turned out to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shape {
+    /// An event with its envelope (A, B, C, F), alone or inside a CloudEvent.
+    Event,
+    /// Bare data; the CloudEvent around it, or the headers beside it, are the envelope.
+    Data,
+}
+
+/// A value taken apart. Borrows from it.
+#[derive(Debug)]
+pub(super) struct View<'a> {
+    pub(super) shape: Shape,
+    /// Whether the stored value is itself a structured CloudEvent.
+    pub(super) structured: bool,
+    /// Attributes of the CloudEvent, structured or binary.
+    pub(super) outer: Option<Head<'a>>,
+    /// The event's own envelope; empty but for `data` where the data is bare.
+    pub(super) head: Head<'a>,
+    /// The text that `head` was read from.
+    pub(super) text: &'a str,
+    data: Leaf<'a>,
+    metadata: Leaf<'a>,
+}
+
+/// Takes a record's value apart and hands it over; the error says why it is no event, without the payload.
+pub(super) fn open<R>(record: &dyn RawRecord, then: impl FnOnce(Result<View<'_>, String>) -> R) -> R {
+    match text_of(record.value()) {
+        Ok(text) => open_text(text, attributes(record), then),
+        Err(error) => then(Err(error)),
+    }
+}
+
+/// As [`open`], from a text and the attributes of a binary CloudEvent beside it.
+pub(super) fn open_text<'a, R>(text: &'a str, binary: Option<Head<'a>>, then: impl FnOnce(Result<View<'_>, String>) -> R) -> R {
+    let head = match head_of(text) {
+        Ok(head) => head,
+        Err(error) => return then(Err(error)),
+    };
+    if head.is_cloudevent() {
+        let Some(inner) = inner_text(&head) else {
+            return then(View::new(Shape::Data, true, Some(head), Head::default(), text));
+        };
+        return match inner {
+            Inner::Raw(raw) => then(unwrap(raw.get(), true, head)),
+            // The text is the caller's only for as long as the hand-over lasts: hence the closure.
+            Inner::Text(owned) => {
+                let outer = head;
+                then(unwrap(&owned, true, outer))
+            }
+        };
+    }
+    match binary {
+        Some(outer) => then(unwrap_with(head, text, false, outer)),
+        None => then(View::new(Shape::Event, false, None, head, text)),
+    }
+}
+
+impl<'a> View<'a> {
+    fn new(shape: Shape, structured: bool, outer: Option<Head<'a>>, head: Head<'a>, text: &'a str) -> Result<Self, String> {
+        let leaf = |raw: Option<&'a RawValue>| {
+            raw.map_or(Ok(Leaf::default()), |raw| serde_json::from_str(raw.get()).map_err(|error| told(&error)))
+        };
+        let (data, payload, metadata) = (leaf(head.data)?, leaf(head.payload)?, leaf(head.metadata)?);
+        let data = if head.data.is_some() { data } else { payload };
+        Ok(Self { shape, structured, outer, head, text, data, metadata })
+    }
+
+    /// The type as it was sent.
+    pub(super) fn event_type(&self) -> Option<&str> {
+        self.head.event_type.text().or_else(|| self.either(|head| &head.kind))
+    }
+
+    /// The id as it was sent: the event's, else the CloudEvent's.
+    pub(super) fn event_id(&self) -> Option<String> {
+        let outer = self.outer.as_ref().and_then(|outer| outer.event_id.name().or_else(|| outer.id.name()));
+        self.head.event_id.name().or(outer).map(std::borrow::Cow::into_owned)
+    }
+
+    /// Whose event it is: the first of the top, the data, the metadata, the CloudEvent around it.
+    pub(super) fn user(&self) -> Option<&str> {
+        let outer = || self.outer.as_ref().and_then(|outer| outer.user_id.text().or_else(|| outer.userid.text()));
+        [&self.head.user_id, &self.data.user_id, &self.metadata.user_id].into_iter().find_map(Scalar::text).or_else(outer)
+    }
+
+    /// Which task: an integer or a string, of the top or the data.
+    pub(super) fn task(&self) -> Option<std::borrow::Cow<'_, str>> {
+        self.head.task_id.name().or_else(|| self.data.task_id.name())
+    }
+
+    /// The timestamp as sent, where one was: parsed, or not to be parsed.
+    pub(super) fn time(&self) -> Option<Result<DateTime<Utc>, ()>> {
+        let sent = [Some(&self.head.timestamp), self.outer.as_ref().map(|outer| &outer.time)];
+        let sent = sent.into_iter().flatten().find(|sent| !sent.is_missing())?;
+        Some(sent.text().and_then(time::parse).ok_or(()))
+    }
+
+    /// When it is no longer worth handling. A malformed time is none.
+    pub(super) fn expires(&self) -> Option<DateTime<Utc>> {
+        self.outer.as_ref().into_iter().chain([&self.head]).find_map(|head| head.expires.text().and_then(time::parse))
+    }
+
+    /// Who published it.
+    pub(super) fn source(&self) -> Option<&str> {
+        self.either(|head| &head.source)
+    }
+
+    /// An attribute of the event, else of the CloudEvent around it.
+    pub(super) fn either<'s>(&'s self, pick: impl Fn(&'s Head<'a>) -> &'s Scalar<'a>) -> Option<&'s str> {
+        pick(&self.head).text().or_else(|| self.outer.as_ref().and_then(|outer| pick(outer).text()))
+    }
+
+    /// The event's data as it was sent: `data`, else `payload`.
+    pub(super) fn data(&self) -> Option<&'a RawValue> {
+        self.head.data.or(self.head.payload)
+    }
+}
+
+enum Inner<'a> {
+    Raw(&'a RawValue),
+    Text(String),
+}
+
+/// What a CloudEvent carries. JSON inside a string is what a sidecar makes of a body without content type.
+fn inner_text<'a>(outer: &Head<'a>) -> Option<Inner<'a>> {
+    if let Some(raw) = outer.data {
+        let object = |text: &String| text.trim_start().starts_with('{') && is_json(text);
+        let unquoted = || serde_json::from_str::<String>(raw.get()).ok().filter(object);
+        return Some(if raw.get().starts_with('"') { unquoted().map_or(Inner::Raw(raw), Inner::Text) } else { Inner::Raw(raw) });
+    }
+    let bytes = BASE64_STANDARD.decode(outer.data_base64.text()?).ok()?;
+    String::from_utf8(bytes).ok().filter(|text| is_json(text)).map(Inner::Text)
+}
+
+fn unwrap<'a>(text: &'a str, structured: bool, outer: Head<'a>) -> Result<View<'a>, String> {
+    match serde_json::from_str::<Head<'a>>(text) {
+        Ok(head) => unwrap_with(head, text, structured, outer),
+        // A list, a number, a string: it stays as it is, and the schema says what was wanted. What cannot be read at all is found below.
+        Err(_) => unwrap_with(Head::default(), text, structured, outer),
+    }
+}
+
+/// The inner event where there is one, else bare data.
+fn unwrap_with<'a>(head: Head<'a>, text: &'a str, structured: bool, outer: Head<'a>) -> Result<View<'a>, String> {
+    if head.event_type.text().is_some() {
+        return View::new(Shape::Event, structured, Some(outer), head, text);
+    }
+    let data: &RawValue = serde_json::from_str(text).map_err(|error| told(&error))?;
+    let head = Head { data: Some(data).filter(|raw| raw.get() != "null"), ..Head::default() };
+    View::new(Shape::Data, structured, Some(outer), head, text)
+}
+
+/// The value as text, without a byte order mark.
+fn text_of(value: Option<&[u8]>) -> Result<&str, String> {
+    let value = value.ok_or("no value (a tombstone)")?;
+    let value = value.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(value);
+    if value.is_empty() {
+        return Err("an empty value".to_owned());
+    }
+    std::str::from_utf8(value).map_err(|error| format!("not UTF-8 at byte {}", error.valid_up_to()))
+}
+
+fn head_of(text: &str) -> Result<Head<'_>, String> {
+    match text.trim_ascii_start().as_bytes().first() {
+        Some(b'{') => serde_json::from_str(text).map_err(|error| told(&error)),
+        Some(b'[') => Err("an array: one record is one event".to_owned()),
+        _ if is_json(text) => Err("a JSON value that is no object".to_owned()),
+        _ => Err("not JSON".to_owned()),
+    }
+}
+
+/// Where and how reading failed. The parser's messages name positions and expectations, never content.
+fn told(error: &serde_json::Error) -> String {
+    let category = match error.classify() {
+        serde_json::error::Category::Eof => "JSON that ends too early",
+        _ if error.to_string().starts_with("recursion limit") => "JSON nested deeper than 127 levels",
+        _ if error.to_string().starts_with("number out of range") => "a number beyond what a double holds",
+        _ => "not JSON",
+    };
+    format!("{category}, line {} column {}", error.line(), error.column())
+}
+
+/// The attributes of a binary CloudEvent: `ce_*` headers, where `ce_type` is among them and the value is not said to be a structured one.
+fn attributes(record: &dyn RawRecord) -> Option<Head<'static>> {
+    let mut head = Head::default();
+    let mut structured = false;
+    record.headers(&mut |name, value| {
+        // Most headers are none of these: no copy for them.
+        if !name.get(..2).is_some_and(|start| start.eq_ignore_ascii_case("ce") || start.eq_ignore_ascii_case("co")) {
+            return;
+        }
+        let Some(value) = value.and_then(|value| std::str::from_utf8(value).ok()) else { return };
+        let lower = name.to_ascii_lowercase();
+        if lower == "content-type" {
+            structured = value.to_ascii_lowercase().starts_with("application/cloudevents");
+        }
+        let place = match lower.strip_prefix("ce_").or_else(|| lower.strip_prefix("ce-")) {
+            Some("specversion") => &mut head.specversion,
+            Some("type") => &mut head.kind,
+            Some("id") => &mut head.id,
+            Some("source") => &mut head.source,
+            Some("time") => &mut head.time,
+            Some("expiration" | "expirytime") => &mut head.expires,
+            Some("traceparent") => &mut head.traceparent,
+            Some("tracestate") => &mut head.tracestate,
+            Some("userid" | "user_id") => &mut head.userid,
+            Some("correlationid") => &mut head.correlationid,
+            Some("causationid") => &mut head.causationid,
+            _ => return,
+        };
+        *place = Scalar::owned(value.to_owned());
+    });
+    (head.kind.text().is_some() && !structured).then_some(head)
+}
