@@ -2,6 +2,8 @@
 
 pub mod measured;
 pub mod memory;
+mod record;
+pub mod redis;
 
 use std::sync::Arc;
 
@@ -17,10 +19,13 @@ use crate::{
 /// [`StoreError::Refused`]: the address is none, needs what this build lacks, or the server must not be used as it is configured. A
 /// server that is merely away is no error: the store answers [`StoreError::Unavailable`] until it is there.
 pub async fn connect(config: &StoreConfig, group: &str, metrics: &Metrics) -> Result<Arc<dyn DedupeStore>, StoreError> {
-    let _ = group;
     if config.url == "memory" {
-        let store = memory::MemoryStore::new(memory::MemoryLimits { retention: config.retention, ..Default::default() });
-        return Ok(Arc::new(measured::Measured::new(store, metrics)));
+        let limits = memory::MemoryLimits { retention: config.retention, ..memory::MemoryLimits::default() };
+        return Ok(Arc::new(measured::Measured::new(memory::MemoryStore::new(limits), metrics)));
     }
-    Err(StoreError::Refused(String::from("store.url: not an address of a store; write \"redis://host:6379/0\" or \"memory\"")))
+    let store = measured::Measured::new(redis::RedisStore::new(redis::RedisOptions::new(config, group))?, metrics);
+    match store.ping().await {
+        Err(error @ StoreError::Refused(_)) => Err(error),
+        Ok(()) | Err(_) => Ok(Arc::new(store)),
+    }
 }

@@ -22,6 +22,9 @@ pub struct StoreConfig {
     /// With `bypass`: hold this long first.
     #[serde(with = "super::units::duration")]
     pub bypass_after: Duration,
+    /// Whether a Redis that throws keys away when it is full is accepted: finished events can then run twice.
+    #[serde(default)]
+    pub allow_eviction: bool,
 }
 
 /// What happens while the store is away.
