@@ -19,7 +19,7 @@ use crate::{
 /// [`StoreError::Refused`]: the address is none, needs what this build lacks, or the server must not be used as it is configured. A
 /// server that is merely away is no error: the store answers [`StoreError::Unavailable`] until it is there.
 pub async fn connect(config: &StoreConfig, group: &str, metrics: &Metrics) -> Result<Arc<dyn DedupeStore>, StoreError> {
-    if config.url == "memory" {
+    if config.is_memory() {
         let limits = memory::MemoryLimits { retention: config.retention, ..memory::MemoryLimits::default() };
         return Ok(Arc::new(measured::Measured::new(memory::MemoryStore::new(limits), metrics)));
     }

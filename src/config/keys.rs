@@ -104,6 +104,7 @@ const STORE: &[Key] = &[
     key("retention", Kind::Duration, "how long a duplicate is recognised"),
     key("when_down", Kind::Choice(&["hold", "bypass"]), "while the store is away: dispatch nothing, or go on without dedupe"),
     key("bypass_after", Kind::Duration, "with bypass: hold this long first"),
+    key("allow_eviction", Kind::Flag, "accept a Redis that throws keys away when it is full"),
 ];
 
 const ENGINE: &[Key] = &[

@@ -23,7 +23,6 @@ pub struct StoreConfig {
     #[serde(with = "super::units::duration")]
     pub bypass_after: Duration,
     /// Whether a Redis that throws keys away when it is full is accepted: finished events can then run twice.
-    #[serde(default)]
     pub allow_eviction: bool,
 }
 

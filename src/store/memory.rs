@@ -136,6 +136,11 @@ impl State {
         }
     }
 
+    /// Whether a flush lost this lease, and its owner may still count on it.
+    fn lost_in_time(&self, lease: &Lease, now: Instant) -> bool {
+        self.lost.get(&lease.partition).is_some_and(|(epoch, end)| *epoch == lease.epoch && now < *end)
+    }
+
     fn forget_done(&mut self, limits: &MemoryLimits, now: Instant) {
         while let Some((at, id)) = self.done_order.front().copied() {
             if self.done.len() <= limits.members && now.saturating_duration_since(at) <= limits.retention {
@@ -170,6 +175,10 @@ impl State {
 }
 
 impl Held {
+    fn by(lease: &Lease, end: Instant) -> Self {
+        Self { owner: Some(lease.owner.clone()), epoch: lease.epoch, end, released: false, waiter: false }
+    }
+
     fn is(&self, lease: &Lease) -> bool {
         self.owner.as_ref() == Some(&lease.owner) && self.epoch == lease.epoch
     }
@@ -251,8 +260,9 @@ impl MemoryStore {
             }
         };
         let epoch = (stored + 1).max(map_epoch + 1).max(now_ms);
-        kept.lease = Some(Held { owner: Some(owner.clone()), epoch, end, released: false, waiter: false });
-        Acquired::Granted { lease: Lease { partition: partition.clone(), owner: owner.clone(), epoch }, clean, now_ms }
+        let lease = Lease { partition: partition.clone(), owner: owner.clone(), epoch };
+        kept.lease = Some(Held::by(&lease, end));
+        Acquired::Granted { lease, clean, now_ms }
     }
 
     fn renew_now(&self, leases: &[Lease]) -> (Vec<Renewed>, u64) {
@@ -260,7 +270,7 @@ impl MemoryStore {
         let end = now + self.limits.lease_time;
         let mut state = self.state();
         let renewed = leases.iter().map(|lease| {
-            let in_time = state.lost.get(&lease.partition).is_some_and(|(epoch, end)| *epoch == lease.epoch && now < *end);
+            let in_time = state.lost_in_time(lease, now);
             let kept = state.partitions.entry(lease.partition.clone()).or_default();
             match &mut kept.lease {
                 Some(held) if held.is(lease) && !held.released => {
@@ -279,12 +289,17 @@ impl MemoryStore {
     }
 
     fn release_now(&self, leases: &[Lease]) {
+        let now = Instant::now();
         let mut state = self.state();
         for lease in leases {
-            if let Some(Partition { lease: Some(held), .. }) = state.partitions.get_mut(&lease.partition)
-                && held.is(lease)
-            {
-                held.released = true;
+            let in_time = state.lost_in_time(lease, now);
+            let kept = state.partitions.entry(lease.partition.clone()).or_default();
+            match &mut kept.lease {
+                Some(held) if held.is(lease) => held.released = true,
+                None | Some(Held { owner: None, .. }) if in_time => {
+                    kept.lease = Some(Held { released: true, ..Held::by(lease, now) });
+                }
+                _ => {}
             }
         }
     }

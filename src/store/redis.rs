@@ -42,7 +42,7 @@ use self::{
 pub use self::{link::Timing, probe::Probe};
 use super::{memory::ASK_AGAIN, record};
 use crate::{
-    config::redis::StoreConfig,
+    config::{redis::StoreConfig, secret::SecretUrl},
     engine::ports::{Acquired, Check, DedupeStore, EventRecord, Lease, Member, Remembered, Renewed, StoreError},
     event::record::TopicPartition,
 };
@@ -51,7 +51,7 @@ use crate::{
 #[derive(Debug, Clone)]
 pub struct RedisOptions {
     /// `redis://..`, `rediss://..`, `unix://..`; may carry a password.
-    pub url: String,
+    pub url: SecretUrl,
     /// First part of every key.
     pub prefix: String,
     /// The consumer group, second part of every key.
