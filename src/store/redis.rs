@@ -129,7 +129,7 @@ impl RedisStore {
         let started = Instant::now();
         let mut pipeline = redis::pipe();
         pipeline.cmd("INFO").cmd("TIME");
-        let (info, (seconds, micros)): (String, (i64, i64)) = self.run(&pipeline).await?;
+        let (info, (seconds, micros)): (String, (i64, i64)) = self.link.look(&pipeline).await?;
         let round_trip = started.elapsed();
         let local = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().saturating_sub(round_trip / 2);
         let info = ServerInfo::parse(&info);

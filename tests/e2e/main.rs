@@ -7,6 +7,9 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
+#[path = "../contract/store.rs"]
+mod contract;
 mod support;
 
 mod harness;
+mod store;

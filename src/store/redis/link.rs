@@ -123,6 +123,22 @@ impl Link {
         }
     }
 
+    /// Sends a pipeline over a connection of its own to a server that need not be one the store accepts.
+    pub(super) async fn look<T: FromRedisValue>(&self, pipeline: &Pipeline) -> Result<T, StoreError> {
+        let limit = self.timing.connect;
+        let answer = tokio::time::timeout(limit, async {
+            let mut connection = self.open().await?;
+            pipeline.query_async(&mut connection).await.map_err(|error| self.explain(&error).0)
+        });
+        answer.await.unwrap_or_else(|_| Err(self.silent(limit)))
+    }
+
+    async fn open(&self) -> Result<MultiplexedConnection, StoreError> {
+        // The limits are this file's: they cover what follows as well.
+        let config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
+        self.client.get_multiplexed_async_connection_with_config(&config).await.map_err(|error| self.explain(&error).0)
+    }
+
     async fn connection(&self) -> Result<(MultiplexedConnection, u64), StoreError> {
         let mut state = self.state.lock().await;
         if let Some(connection) = &state.connection {
@@ -134,9 +150,7 @@ impl Link {
             return Err(error.clone());
         }
         let made = tokio::time::timeout(self.timing.connect, async {
-            let config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
-            let connection = self.client.get_multiplexed_async_connection_with_config(&config).await;
-            let mut connection = connection.map_err(|error| self.explain(&error).0)?;
+            let mut connection = self.open().await?;
             self.setup.ready(&mut connection, &|error| self.explain(error).0).await?;
             Ok(connection)
         });
