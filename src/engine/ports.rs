@@ -14,7 +14,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    event::record::{Record, RecordBatch, TopicPartition},
+    event::record::{RawRecord, Record, RecordBatch, TopicPartition},
     outcome::DeadReason,
 };
 
@@ -120,6 +120,13 @@ impl Gate {
     pub fn log_end(&self) -> Option<i64> {
         Some(self.log_end.load(Ordering::Relaxed)).filter(|end| *end >= 0)
     }
+}
+
+/// What one record between Source and partition weighs at the [`Gate`]: its bytes, and what it costs to hold one.
+pub fn weight(record: &dyn RawRecord) -> usize {
+    let mut headers = 0;
+    record.headers(&mut |name, value| headers += name.len() + value.map_or(0, <[u8]>::len));
+    size_of::<Record>() + record.key().map_or(0, <[u8]>::len) + record.value().map_or(0, <[u8]>::len) + headers
 }
 
 /// Reads single old records again: the backlog of a user that was kept as stubs.

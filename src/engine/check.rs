@@ -1,0 +1,269 @@
+//! The ledger at an event's turn: one exchange per tick for every lane that is ready, before first runs and retries alike.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+
+use super::{
+    Label, dead,
+    guard::NoAnswer,
+    lane::{LaneId, Stage},
+    lease::Held,
+    partition::{Io, LeaseState, Partition},
+    ports::{Acquired, Check, Remembered},
+    work::{Part, PartState, Subject, Verdict, Work},
+};
+use crate::{
+    event::{Event, record::Record},
+    outcome::{DeadReason, Settled},
+    retry::{Schedule, clamp_due},
+};
+
+/// Heads asked for in one exchange.
+const BATCH: usize = 512;
+/// An id at work in another lane is asked for again after this long.
+const TWIN_PAUSE: Duration = Duration::from_millis(20);
+
+/// Answer of the ledger.
+pub(super) struct Checked {
+    lanes: Vec<LaneId>,
+    mark: Option<i64>,
+    result: Result<Vec<bool>, NoAnswer>,
+}
+
+impl Partition {
+    /// Asks for the partition until it is ours, then reads what is remembered of it; never before (!).
+    pub(super) fn ask_for_lease(&mut self) {
+        let (shared, id, owner, map_epoch) = (Arc::clone(&self.shared), self.id.clone(), Arc::clone(&self.owner), self.map_epoch);
+        self.io.push(Box::pin(async move {
+            loop {
+                let sent = Instant::now();
+                // Without the store there is nothing to hold: ask again, however long; `may_run` knows about bypassing.
+                let wait = match shared.guard.store().acquire(&id, &owner, map_epoch).await {
+                    Ok(Acquired::Granted { lease, clean, now_ms }) => {
+                        shared.guard.answered();
+                        shared.keeper.saw_clock(now_ms);
+                        let held = shared.keeper.keep(lease, sent);
+                        match shared.guard.store().load(&held.lease).await {
+                            Ok(remembered) => return Io::Leased(Ok((held, remembered, clean))),
+                            Err(error) => {
+                                shared.guard.failed(&error);
+                                shared.keeper.forget(&held);
+                                LEASE_PAUSE
+                            }
+                        }
+                    }
+                    Ok(Acquired::Held(wait)) => {
+                        shared.guard.answered();
+                        wait.clamp(TWIN_PAUSE, LEASE_PAUSE)
+                    }
+                    Err(error) => {
+                        shared.guard.failed(&error);
+                        LEASE_PAUSE
+                    }
+                };
+                tokio::time::sleep(wait).await;
+            }
+        }));
+    }
+
+    pub(super) fn on_leased(&mut self, leased: Result<(Arc<Held>, Remembered, bool), NoAnswer>) {
+        let Ok((held, remembered, clean)) = leased else { return };
+        tracing::debug!(kafka.partition = %self.id, lease.epoch = held.lease.epoch, lease.clean = clean, "partition leased");
+        self.suspects_below = remembered.mark.filter(|_| !clean);
+        self.mark = remembered.mark.unwrap_or(-1);
+        self.remembered = remembered.records.into_iter().collect();
+        self.map_epoch = held.lease.epoch;
+        self.lease = LeaseState::Held(held);
+    }
+
+    /// Sends the next ledger check, if none is under way.
+    pub(super) fn start_check(&mut self) {
+        let now = Instant::now();
+        if self.checking || self.ready.is_empty() || !self.may_run(now) {
+            self.stalled |= !self.ready.is_empty() && !self.checking;
+            return;
+        }
+        let (mut lanes, mut check) = (Vec::new(), Check::default());
+        while lanes.len() < BATCH {
+            let Some(id) = self.ready.pop_front() else { break };
+            if !self.prepare(id, now) {
+                continue;
+            }
+            let Some(work) = &mut self.lanes[id].work else { continue };
+            check.members.push(work.member);
+            check.mark = check.mark.max(Some(work.offset).filter(|offset| *offset > self.mark));
+            // It may have been in a dead owner's hands: counted before it runs, so that a run that kills the process leaves a trace.
+            if self.suspects_below.is_some_and(|mark| work.offset <= mark) && work.verdict(now) == Verdict::Run {
+                check.starts.push((work.offset, work.member.id));
+                work.recorded = true;
+            }
+            self.lanes[id].stage = Stage::Checking;
+            lanes.push(id);
+        }
+        if lanes.is_empty() {
+            return;
+        }
+        self.checking = true;
+        let (shared, mark) = (Arc::clone(&self.shared), check.mark);
+        // Bypassing: Kafka's assignment alone decides; no ledger, no mark.
+        let Some(held) = self.held().cloned() else {
+            let result = Err(NoAnswer::Bypassed);
+            return self.on_checked(Checked { lanes, mark: None, result });
+        };
+        self.io.push(Box::pin(async move {
+            let result = shared.guard.ask_under(&held, |store| store.check(&held.lease, check.clone())).await;
+            Io::Checked(Checked { lanes, mark, result })
+        }));
+    }
+
+    /// Makes the head's work ready to be asked for; `false`: it was settled without asking, or must wait.
+    fn prepare(&mut self, id: LaneId, now: Instant) -> bool {
+        let lane = &mut self.lanes[id];
+        if lane.work.is_none() {
+            let Some(record) = lane.queue.pop_front() else { return false };
+            let overflowing = lane.overflowing;
+            let bytes = record.footprint();
+            lane.queued_bytes -= bytes;
+            let mut work = match self.begin(record, now) {
+                Ok(work) => work,
+                Err((offset, settled, event)) => {
+                    self.settle_now(id, offset, bytes, settled, &event);
+                    return false;
+                }
+            };
+            work.overflowed = overflowing;
+            self.lanes[id].work = Some(work);
+        }
+        let Some(work) = &mut self.lanes[id].work else { return false };
+        if work.at_work.is_none() {
+            work.at_work = self.shared.at_work.enter(work.member.id);
+        }
+        if work.at_work.is_none() {
+            self.twins.push(id);
+            self.twins_ask_at.get_or_insert(now + TWIN_PAUSE);
+            return false;
+        }
+        true
+    }
+
+    /// A record at its turn: work for its handlers or the DLQ; or what settles without a run: expired, unrouted, skipped.
+    fn begin(&mut self, record: Record, now: Instant) -> Result<Box<Work>, (i64, Settled, Label)> {
+        let offset = record.offset();
+        let hint = self.hints.remove(&offset);
+        let subject = self.shared.decode(record);
+        let label = self.shared.label(subject.event_type());
+        let parts = match &subject {
+            Subject::Rejected(rejected) if rejected.reason == DeadReason::UnknownType && self.shared.options.skip_unknown => {
+                return Err((offset, Settled::Dropped, label));
+            }
+            Subject::Rejected(_) => Vec::new(),
+            Subject::Event(event) => {
+                if event.expires().is_some_and(|at| at <= self.shared.clock.now()) {
+                    return Err((offset, Settled::Expired, label));
+                }
+                self.parts_of(event)
+            }
+        };
+        let member = self.shared.identify(&subject);
+        let store_ms = self.shared.keeper.store_ms(now);
+        let is_event = matches!(subject, Subject::Event(_));
+        let schedule = self.shared.schedules.schedule_for(subject.event_type().unwrap_or_default());
+        let mut work = Box::new(Work {
+            offset,
+            member,
+            parts,
+            subject,
+            starts: 0,
+            first_failed_ms: 0,
+            recorded: false,
+            at_work: None,
+            since: now,
+            overflowed: false,
+        });
+        // Another event's record at this offset (a recreated topic) is ignored.
+        if let Some(known) = self.remembered.remove(&offset).filter(|known| known.id == member.id) {
+            let due = now + remaining(known.due_ms, store_ms, schedule);
+            work.restore(&known, due);
+        }
+        if let Some(hint) = hint.filter(|_| is_event) {
+            let due = now + remaining(hint.due_ms.unwrap_or_default(), self.shared.clock.now_ms(), schedule);
+            work.restore_attempts(hint.attempts, due, store_ms);
+        }
+        if is_event && work.parts.is_empty() {
+            return Err((offset, Settled::Unrouted, label));
+        }
+        Ok(work)
+    }
+
+    /// One part per handler that the event goes to; a redriven event goes to the handlers that had given it up, alone.
+    fn parts_of(&self, event: &Event) -> Vec<Part> {
+        let bindings = self.shared.registry.bindings();
+        let fresh = |handler: usize| Part {
+            name: Arc::clone(&bindings[handler].name),
+            handler: Some(handler),
+            attempts: 0,
+            state: PartState::Pending,
+        };
+        let record = event.record();
+        let only =
+            (dead::redrives(record) > 0).then(|| record.header(dead::HANDLER)).flatten().and_then(|names| std::str::from_utf8(names).ok());
+        let routed = self.shared.registry.route(event.event_type(), record.topic());
+        match only.filter(|names| !names.is_empty()) {
+            None => routed.map(fresh).collect(),
+            Some(names) => names
+                .split(',')
+                .map(|name| match bindings.iter().position(|binding| *binding.name == *name) {
+                    Some(handler) => fresh(handler),
+                    None => Part {
+                        name: name.into(),
+                        handler: None,
+                        attempts: 0,
+                        state: PartState::Dead {
+                            reason: DeadReason::HandlerGone,
+                            error: format!("handler {name} is no longer configured"),
+                        },
+                    },
+                })
+                .collect(),
+        }
+    }
+
+    pub(super) fn on_checked(&mut self, checked: Checked) {
+        self.checking = false;
+        let known = match checked.result {
+            Ok(known) => known,
+            Err(NoAnswer::Fenced) => return self.lease_gone(),
+            Err(NoAnswer::Bypassed) => vec![false; checked.lanes.len()],
+        };
+        self.mark = self.mark.max(checked.mark.unwrap_or(-1));
+        for (id, known) in checked.lanes.into_iter().zip(known) {
+            if known {
+                self.settle(id, Settled::Duplicate);
+            } else {
+                self.route(id);
+            }
+        }
+    }
+
+    /// Sends a checked head where its verdict says.
+    fn route(&mut self, id: LaneId) {
+        let now = Instant::now();
+        let Some(work) = &self.lanes[id].work else { return };
+        match work.verdict(now) {
+            Verdict::Run => self.queue_runs(id, now),
+            Verdict::Wait(due) => self.wait(id, due),
+            Verdict::Dead => self.give_up(id),
+            Verdict::Finished { .. } => self.finish(id),
+            Verdict::Running => {}
+        }
+    }
+}
+
+/// What is left of a backoff that was written down, made believable.
+fn remaining(due_ms: u64, now_ms: u64, schedule: &Schedule) -> Duration {
+    Duration::from_millis(clamp_due(due_ms, now_ms, schedule.max_delay()) - now_ms)
+}
+
+/// Between two questions for a lease that is not to be had.
+const LEASE_PAUSE: Duration = Duration::from_millis(500);

@@ -1,0 +1,86 @@
+//! The committer: all dirty partitions in one request per tick, and the drained ones at once.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::ports::{Commit, CommitError, OffsetSink};
+use crate::telemetry::Metrics;
+
+/// After the first request of a round, this long for the others to come along.
+const GATHER: Duration = Duration::from_millis(2);
+
+/// One partition's commit, and where its answer goes.
+pub(super) struct Job {
+    pub(super) commit: Commit,
+    pub(super) answer: oneshot::Sender<Result<(), CommitError>>,
+}
+
+/// What partitions hold of the committer.
+#[derive(Clone)]
+pub(super) struct Commits {
+    jobs: mpsc::Sender<Job>,
+    /// Changes when it is time to commit what is dirty.
+    pub(super) tick: watch::Receiver<u64>,
+}
+
+impl Commits {
+    /// Commits one partition together with whoever else asks now.
+    pub(super) async fn commit(&self, commit: Commit) -> Result<(), CommitError> {
+        let (answer, answered) = oneshot::channel();
+        let closed = || CommitError::Retriable("the committer has ended".to_owned());
+        self.jobs.send(Job { commit, answer }).await.map_err(|_| closed())?;
+        answered.await.unwrap_or_else(|_| Err(closed()))
+    }
+}
+
+/// The committer's own end.
+pub(super) struct Committer {
+    jobs: mpsc::Receiver<Job>,
+    tick: watch::Sender<u64>,
+    sink: Arc<dyn OffsetSink>,
+    interval: Duration,
+    metrics: Metrics,
+}
+
+impl Committer {
+    pub(super) fn new(sink: Arc<dyn OffsetSink>, interval: Duration, metrics: Metrics) -> (Commits, Self) {
+        let (sender, jobs) = mpsc::channel(1024);
+        let (tick, ticked) = watch::channel(0);
+        (Commits { jobs: sender, tick: ticked }, Self { jobs, tick, sink, interval, metrics })
+    }
+
+    /// Runs until the last [`Commits`] is dropped. One request is under way at a time, so no older commit can land after a newer (F16).
+    pub(super) async fn run(mut self) {
+        let mut ticks = tokio::time::interval(self.interval);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => self.tick.send_modify(|tick| *tick += 1),
+                job = self.jobs.recv() => match job {
+                    Some(job) => self.round(job).await,
+                    None => return,
+                },
+            }
+        }
+    }
+
+    async fn round(&mut self, first: Job) {
+        tokio::time::sleep(GATHER).await;
+        let mut jobs = vec![first];
+        while let Ok(job) = self.jobs.try_recv() {
+            jobs.push(job);
+        }
+        let (commits, answers): (Vec<_>, Vec<_>) = jobs.into_iter().map(|job| (job.commit, job.answer)).unzip();
+        let result = self.sink.commit(commits).await;
+        let code = result.as_ref().map_or_else(CommitError::code, |()| "ok");
+        self.metrics.commits.with_label_values(&[code]).inc();
+        if let Err(error) = &result {
+            tracing::warn!(error = %error, partitions = answers.len(), "offset commit not taken; the partitions stay dirty");
+        }
+        for answer in answers {
+            // A partition that is gone no longer asks.
+            let _gone = answer.send(result.clone());
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! Poll to lane: what was settled before the restart is skipped by key and offset alone, the rest joins its user's queue.
+
+use super::{
+    lane::{Lane, LaneId, Stage, Stub},
+    partition::{Io, Partition},
+    ports::weight,
+};
+use crate::{
+    event::record::{RawRecord, Record, RecordBatch},
+    progress::Intake,
+};
+
+/// Bytes of one lane kept whole; later events wait as stubs.
+const LANE_BYTES: usize = 256 * 1024;
+/// After this long without the log, a re-fetch is tried again.
+const REFETCH_PAUSE: std::time::Duration = std::time::Duration::from_millis(500);
+
+/// Failures and due time of a head, as the commit map remembers them.
+pub(super) struct Hint {
+    pub(super) attempts: u32,
+    pub(super) due_ms: Option<u64>,
+}
+
+/// Answer to a re-fetch.
+pub(super) struct Refetched {
+    lane: LaneId,
+    stubs: Vec<Stub>,
+    records: Vec<Record>,
+}
+
+impl Partition {
+    /// Takes one batch from the Source.
+    pub(super) fn intake(&mut self, batch: &dyn RecordBatch) {
+        let mut taken = 0;
+        let mut bytes = 0;
+        batch.for_each(&mut |raw| {
+            bytes += weight(raw);
+            taken += u64::from(self.take(raw));
+        });
+        self.gate.subtract(bytes);
+        self.counts.taken += taken;
+        self.shared.metrics.events_consumed.with_label_values(&[&*self.id.topic]).inc_by(batch.len() as u64);
+    }
+
+    /// Takes one record; `false`: it was settled before.
+    fn take(&mut self, raw: &dyn RawRecord) -> bool {
+        self.counts.newest = raw.timestamp().or(self.counts.newest);
+        match self.tracker.intake(raw.offset(), raw.key()) {
+            Intake::Skip => return false,
+            Intake::Rewound => self.forget_log(),
+            Intake::Take { attempts: 0, due_ms: None } => {}
+            Intake::Take { attempts, due_ms } => {
+                self.hints.insert(raw.offset(), Hint { attempts, due_ms });
+            }
+        }
+        self.note_gap();
+        let record = Record::copy_of(&self.id, raw);
+        let id = match raw.key() {
+            Some(key) => self.lanes.of(Some(key)),
+            None => self.lanes.of(self.shared.decoder.user_of(&record).as_deref().map(str::as_bytes)),
+        };
+        self.enqueue(id, record);
+        true
+    }
+
+    /// Says what the log dropped before it was handled.
+    fn note_gap(&mut self) {
+        let Some(gap) = self.tracker.take_gap().filter(|gap| gap.unsettled > 0) else { return };
+        tracing::error!(kafka.partition = %self.id, kafka.offset = gap.from, records = gap.unsettled, "records left the log before they were handled; raise the topic's retention");
+        self.shared.metrics.lost_to_retention.with_label_values(&[&*self.id.topic]).inc_by(gap.unsettled);
+    }
+
+    fn enqueue(&mut self, id: LaneId, record: Record) {
+        let idle = self.lanes[id].len() == 0;
+        if self.spills(&self.lanes[id], record.footprint()) {
+            let stub = self.stub(record);
+            self.lanes[id].stubs.push_back(stub);
+            self.gate.add(size_of::<Stub>());
+            self.counts.stubs += 1;
+        } else {
+            let bytes = record.footprint();
+            self.gate.add(bytes);
+            let lane = &mut self.lanes[id];
+            lane.queued_bytes += bytes;
+            lane.queue.push_back(record);
+        }
+        if idle {
+            self.make_ready(id);
+        } else {
+            self.check_overflow(id);
+        }
+    }
+
+    fn stub(&self, record: Record) -> Stub {
+        let subject = self.shared.decode(record);
+        Stub::new(subject.record(), self.shared.identify(&subject).id)
+    }
+
+    fn spills(&self, lane: &Lane, bytes: usize) -> bool {
+        let full =
+            lane.queue.len() >= self.shared.options.lane_events || (!lane.queue.is_empty() && lane.queued_bytes + bytes > LANE_BYTES);
+        self.shared.reader.is_some() && (!lane.stubs.is_empty() || full)
+    }
+
+    /// Puts a lane whose head is next in line for the ledger.
+    pub(super) fn make_ready(&mut self, id: LaneId) {
+        let lane = &mut self.lanes[id];
+        if lane.work.is_none() && lane.queue.is_empty() {
+            lane.stage = Stage::Fetching;
+            self.to_refetch.push_back(id);
+        } else {
+            lane.stage = Stage::Ready;
+            self.ready.push_back(id);
+        }
+    }
+
+    /// Reads a lane's next stubs from the log; one lane of a partition at a time, outside the budget, so that it cannot block itself.
+    pub(super) fn start_refetch(&mut self) {
+        if self.refetching {
+            return;
+        }
+        let (Some(id), Some(reader)) = (self.to_refetch.pop_front(), self.shared.reader.clone()) else { return };
+        self.refetching = true;
+        // The stubs stay in the lane meanwhile: its head must be known to every snapshot.
+        let stubs: Vec<Stub> = self.lanes[id].stubs.iter().take(self.shared.options.lane_events.max(1)).copied().collect();
+        let partition = self.id.clone();
+        self.io.push(Box::pin(async move {
+            let offsets: Vec<i64> = stubs.iter().map(Stub::offset).collect();
+            loop {
+                match reader.read(&partition, &offsets).await {
+                    Ok(records) => return Io::Refetched(Refetched { lane: id, stubs, records }),
+                    Err(error) => {
+                        tracing::warn!(kafka.partition = %partition, error = %error, "backlog not read from the log; trying again")
+                    }
+                }
+                tokio::time::sleep(REFETCH_PAUSE).await;
+            }
+        }));
+    }
+
+    /// Puts re-read records at the front of their lane. What the log no longer has, or has something else for, is lost to retention.
+    pub(super) fn on_refetched(&mut self, refetched: Refetched) {
+        self.refetching = false;
+        self.lanes[refetched.lane].stubs.drain(..refetched.stubs.len());
+        self.counts.stubs -= refetched.stubs.len() as u64;
+        self.gate.subtract(refetched.stubs.len() * size_of::<Stub>());
+        let mut records = refetched.records.into_iter().peekable();
+        for stub in refetched.stubs {
+            while records.next_if(|record| record.offset() < stub.offset()).is_some() {}
+            let found = records.next_if(|record| record.offset() == stub.offset());
+            match found.filter(|record| self.shared.identify(&self.shared.decode(record.clone())).id == stub.id) {
+                Some(record) => {
+                    let bytes = record.footprint();
+                    self.gate.add(bytes);
+                    let lane = &mut self.lanes[refetched.lane];
+                    lane.queued_bytes += bytes;
+                    lane.queue.push_back(record);
+                }
+                None => {
+                    tracing::error!(kafka.partition = %self.id, kafka.offset = stub.offset(), "record left the log before its turn; raise the topic's retention");
+                    self.shared.metrics.lost_to_retention.with_label_values(&[&*self.id.topic]).inc();
+                    self.tracker.settle(stub.offset());
+                    self.counts.settled += 1;
+                }
+            }
+        }
+        if self.lanes[refetched.lane].len() == 0 {
+            self.lanes.remove(refetched.lane);
+        } else {
+            self.make_ready(refetched.lane);
+        }
+    }
+
+    /// Whether a lane's backlog has grown past what one user may hold.
+    pub(super) fn check_overflow(&mut self, id: LaneId) {
+        let options = &self.shared.options;
+        let lane = &self.lanes[id];
+        let Some(work) = lane.work.as_ref().filter(|work| work.failed()) else { return };
+        let too_many = lane.len() as u64 > options.max_held_events;
+        if lane.overflowing || !(too_many || work.since.elapsed() > options.max_hold_age) {
+            return;
+        }
+        match options.on_overflow {
+            super::OnOverflow::Dlq => {
+                tracing::error!(kafka.partition = %self.id, events = lane.len(), "a failing event holds up too much of its user's backlog; it goes to the dlq in order");
+                let lane = &mut self.lanes[id];
+                lane.overflowing = true;
+                if let Some(work) = &mut lane.work {
+                    work.overflowed = true;
+                }
+                if lane.stage == Stage::Waiting {
+                    self.make_ready(id);
+                }
+            }
+            super::OnOverflow::PausePartition => {
+                self.paused = true;
+                self.gate.set_budget(0);
+            }
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! Lanes: one user's events in one partition, in offset order, one at a time.
+
+use std::collections::{HashMap, VecDeque};
+
+use slab::Slab;
+
+use super::work::Work;
+use crate::event::record::Record;
+
+/// A lane's place in its partition; stable while the lane holds an event.
+pub(super) type LaneId = usize;
+
+/// An event that is kept as its position only, to be read from the log again at its turn: 24 bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stub {
+    /// Where it stands; its complement where the record has no key.
+    place: i64,
+    /// What stood there when it was taken; another identity at its turn means another record.
+    pub(super) id: [u8; 16],
+}
+
+impl Stub {
+    pub(super) fn new(record: &Record, id: [u8; 16]) -> Self {
+        let offset = record.offset();
+        Self { place: if record.key().is_some() { offset } else { !offset }, id }
+    }
+
+    /// Where it stands.
+    pub(super) fn offset(&self) -> i64 {
+        if self.keyed() { self.place } else { !self.place }
+    }
+
+    fn keyed(&self) -> bool {
+        self.place >= 0
+    }
+}
+
+/// Where a lane's head stands on the path of an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// Waits for the next ledger check.
+    Ready,
+    /// Being read from the log again.
+    Fetching,
+    /// In a ledger check.
+    Checking,
+    /// Waits for permits, or runs.
+    Running,
+    /// Its record is being written before what comes next.
+    Saving,
+    /// In backoff.
+    Waiting,
+    /// Its dead letter is being published.
+    Burying,
+    /// Its verdict is being written to the ledger.
+    Finishing,
+}
+
+/// One user's queue in one partition.
+#[derive(Debug)]
+pub(super) struct Lane {
+    /// What finds it again; `None`: a record without key and user has a lane of its own.
+    key: Option<Box<[u8]>>,
+    /// The head, once its turn has come; taken out of `queue`.
+    pub(super) work: Option<Box<Work>>,
+    /// Events after the head, whole.
+    pub(super) queue: VecDeque<Record>,
+    /// Events after those, as stubs.
+    pub(super) stubs: VecDeque<Stub>,
+    /// Bytes of `queue`.
+    pub(super) queued_bytes: usize,
+    pub(super) stage: Stage,
+    /// The backlog goes to the DLQ, in order.
+    pub(super) overflowing: bool,
+}
+
+impl Lane {
+    /// Lowest unsettled offset.
+    pub(super) fn head(&self) -> Option<i64> {
+        match &self.work {
+            Some(work) => Some(work.offset),
+            None => self.queue.front().map(Record::offset).or_else(|| self.stubs.front().map(Stub::offset)),
+        }
+    }
+
+    /// Lowest unsettled offset of a record with a key: replay knows a lane by nothing else.
+    pub(super) fn first_keyed(&self) -> Option<i64> {
+        let keyed = |record: &&Record| record.key().is_some();
+        let head = self.work.as_ref().map(|work| work.subject.record()).filter(keyed);
+        let whole = head.or_else(|| self.queue.iter().find(keyed)).map(Record::offset);
+        whole.or_else(|| self.stubs.iter().find(|stub| stub.keyed()).map(Stub::offset))
+    }
+
+    /// Timestamp of the head where it is held whole.
+    pub(super) fn timestamp(&self) -> Option<i64> {
+        self.work.as_ref().map(|work| work.subject.record()).or(self.queue.front()).and_then(Record::timestamp)
+    }
+
+    /// Bytes held, for the memory budget.
+    pub(super) fn footprint(&self) -> usize {
+        self.work.as_ref().map_or(0, |work| work.subject.record().footprint()) + self.queued_bytes + self.stubs.len() * size_of::<Stub>()
+    }
+
+    /// Events held, the head included.
+    pub(super) fn len(&self) -> usize {
+        usize::from(self.work.is_some()) + self.queue.len() + self.stubs.len()
+    }
+}
+
+/// Every lane of a partition that holds an event.
+#[derive(Debug, Default)]
+pub(super) struct Lanes {
+    lanes: Slab<Lane>,
+    by_key: HashMap<Box<[u8]>, LaneId>,
+}
+
+impl Lanes {
+    /// The lane of `key`, made where it is missing; `None`: a new lane of its own.
+    pub(super) fn of(&mut self, key: Option<&[u8]>) -> LaneId {
+        if let Some(&id) = key.and_then(|key| self.by_key.get(key)) {
+            return id;
+        }
+        let key: Option<Box<[u8]>> = key.map(Into::into);
+        let id = self.lanes.insert(Lane {
+            key: key.clone(),
+            work: None,
+            queue: VecDeque::new(),
+            stubs: VecDeque::new(),
+            queued_bytes: 0,
+            stage: Stage::Ready,
+            overflowing: false,
+        });
+        if let Some(key) = key {
+            self.by_key.insert(key, id);
+        }
+        id
+    }
+
+    /// Forgets a lane that holds nothing.
+    pub(super) fn remove(&mut self, id: LaneId) {
+        if let Some(key) = self.lanes.remove(id).key {
+            self.by_key.remove(&key);
+        }
+    }
+
+    /// The lane, where it still holds something.
+    pub(super) fn get(&self, id: LaneId) -> Option<&Lane> {
+        self.lanes.get(id)
+    }
+
+    /// Every lane.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (LaneId, &Lane)> {
+        self.lanes.iter()
+    }
+}
+
+impl std::ops::Index<LaneId> for Lanes {
+    type Output = Lane;
+
+    fn index(&self, id: LaneId) -> &Lane {
+        &self.lanes[id]
+    }
+}
+
+impl std::ops::IndexMut<LaneId> for Lanes {
+    fn index_mut(&mut self, id: LaneId) -> &mut Lane {
+        &mut self.lanes[id]
+    }
+}

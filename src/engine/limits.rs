@@ -1,0 +1,228 @@
+//! Limits shared by every partition of a process: run permits, ids that run now, the DLQ breaker.
+
+use std::{
+    collections::{HashSet, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::Instant,
+};
+
+/// What kind of run asks for a permit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// An event's first run.
+    First = 0,
+    /// A due retry.
+    Retry = 1,
+    /// An event whose last run was never answered: alone in this process, so that no neighbour is blamed.
+    Suspect = 2,
+}
+
+impl Kind {
+    /// Every kind, by number.
+    pub(super) const ALL: [Self; 3] = [Self::First, Self::Retry, Self::Suspect];
+}
+
+/// Permits of one run; dropping them gives them back.
+pub(super) struct Permit {
+    _held: [Option<OwnedSemaphorePermit>; 3],
+}
+
+/// Run permits: `concurrency` in all, at most 80 % to first deliveries and 50 % to due retries, each at least one, so that neither
+/// starves the other; and each handler's own limit.
+pub(super) struct Permits {
+    total: Arc<Semaphore>,
+    kinds: [Arc<Semaphore>; 3],
+    handlers: Vec<Option<Arc<Semaphore>>>,
+}
+
+impl Permits {
+    /// `handlers`: each handler's own limit.
+    pub(super) fn new(concurrency: usize, handlers: impl Iterator<Item = usize>) -> Self {
+        let of = |permits: usize| Arc::new(Semaphore::new(permits.clamp(1, Semaphore::MAX_PERMITS)));
+        Self {
+            total: of(concurrency),
+            kinds: [of(concurrency * 4 / 5), of(concurrency / 2), of(1)],
+            handlers: handlers.map(|limit| (limit < concurrency).then(|| of(limit))).collect(),
+        }
+    }
+
+    /// A permit without waiting, where nobody waits before us.
+    pub(super) fn try_acquire(&self, handler: usize, kind: Kind) -> Option<Permit> {
+        let slot = match &self.handlers[handler] {
+            Some(slots) => Some(Arc::clone(slots).try_acquire_owned().ok()?),
+            None => None,
+        };
+        let kind = Arc::clone(&self.kinds[kind as usize]).try_acquire_owned().ok()?;
+        let total = Arc::clone(&self.total).try_acquire_owned().ok()?;
+        Some(Permit { _held: [slot, Some(kind), Some(total)] })
+    }
+
+    /// A permit, in turn. The order of the three is the same everywhere, so that no two waits can block each other.
+    pub(super) fn acquire(&self, handler: usize, kind: Kind) -> impl Future<Output = Permit> + Send + 'static {
+        let slots = self.handlers[handler].clone();
+        let (kind, total) = (Arc::clone(&self.kinds[kind as usize]), Arc::clone(&self.total));
+        async move {
+            // A semaphore that is never closed answers every acquire; `ok` only drops the impossible error.
+            let slot = match slots {
+                Some(slots) => slots.acquire_owned().await.ok(),
+                None => None,
+            };
+            let kind = kind.acquire_owned().await.ok();
+            Permit { _held: [slot, kind, total.acquire_owned().await.ok()] }
+        }
+    }
+}
+
+/// Identities at work in this process: a second copy in another lane waits and asks the ledger again.
+#[derive(Debug, Clone, Default)]
+pub(super) struct AtWork(Arc<Mutex<HashSet<[u8; 16]>>>);
+
+/// One identity at work; dropping it lets the next copy ask.
+#[derive(Debug)]
+pub(super) struct AtWorkGuard {
+    set: AtWork,
+    id: [u8; 16],
+}
+
+impl AtWork {
+    /// Enters `id`; `None`: it is at work already.
+    pub(super) fn enter(&self, id: [u8; 16]) -> Option<AtWorkGuard> {
+        self.lock().insert(id).then(|| AtWorkGuard { set: self.clone(), id })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashSet<[u8; 16]>> {
+        // A set is never left half-changed, so a poisoned lock holds a good one.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for AtWorkGuard {
+    fn drop(&mut self) {
+        self.set.lock().remove(&self.id);
+    }
+}
+
+/// How many recent settlements the breaker looks at.
+const BREAKER_WINDOW: usize = 200;
+/// Fewer dead than this never open it.
+const BREAKER_MINIMUM: usize = 50;
+/// While open, one dead letter per this time goes through as a probe.
+const BREAKER_PROBE: Duration = Duration::from_secs(1);
+
+/// Stops dead-lettering when too many recent events died: a bad deploy must not empty a topic into the DLQ (F68).
+///
+/// Open, it lets one dead letter a second through. Its verdict stands, so a truly bad batch still drains, and the breaker
+/// closes as soon as enough events succeed again.
+pub(super) struct Breaker {
+    ratio: f64,
+    state: Mutex<BreakerState>,
+}
+
+#[derive(Default)]
+struct BreakerState {
+    recent: VecDeque<bool>,
+    dead: usize,
+    next_probe: Option<Instant>,
+}
+
+impl Breaker {
+    /// Opens above `ratio` of dead among recent settlements.
+    pub(super) fn new(ratio: f64) -> Self {
+        Self { ratio, state: Mutex::default() }
+    }
+
+    /// Counts a settlement; answers whether the breaker is open now.
+    pub(super) fn settled(&self, dead: bool) -> bool {
+        let mut state = self.lock();
+        state.recent.push_back(dead);
+        state.dead += usize::from(dead);
+        if state.recent.len() > BREAKER_WINDOW {
+            let oldest = state.recent.pop_front().unwrap_or_default();
+            state.dead -= usize::from(oldest);
+        }
+        self.is_open(&state)
+    }
+
+    /// Whether a dead letter may go now; else when to ask again.
+    pub(super) fn admit(&self, now: Instant) -> Result<(), Instant> {
+        let mut state = self.lock();
+        if !self.is_open(&state) {
+            state.next_probe = None;
+            return Ok(());
+        }
+        match state.next_probe {
+            Some(at) if now < at => Err(at),
+            _ => {
+                state.next_probe = Some(now + BREAKER_PROBE);
+                Ok(())
+            }
+        }
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "at most 200")]
+    fn is_open(&self, state: &BreakerState) -> bool {
+        state.dead >= BREAKER_MINIMUM && state.dead as f64 > self.ratio * state.recent.len() as f64
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BreakerState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retries_and_first_runs_cannot_take_each_others_last_permits() {
+        let permits = Permits::new(10, std::iter::once(usize::MAX));
+        let firsts: Vec<_> = std::iter::from_fn(|| permits.try_acquire(0, Kind::First)).collect();
+        assert_eq!(firsts.len(), 8);
+        let retries: Vec<_> = std::iter::from_fn(|| permits.try_acquire(0, Kind::Retry)).collect();
+        assert_eq!(retries.len(), 2);
+        drop(firsts);
+        let more: Vec<_> = std::iter::from_fn(|| permits.try_acquire(0, Kind::Retry)).collect();
+        assert_eq!(more.len(), 3);
+    }
+
+    #[test]
+    fn one_permit_still_serves_every_kind() {
+        let permits = Permits::new(1, std::iter::once(usize::MAX));
+        for kind in Kind::ALL {
+            assert!(permits.try_acquire(0, kind).is_some());
+        }
+    }
+
+    #[test]
+    fn a_second_copy_of_an_id_waits_until_the_first_is_through() {
+        let at_work = AtWork::default();
+        let first = at_work.enter([1; 16]).unwrap();
+        assert!(at_work.enter([1; 16]).is_none());
+        drop(first);
+        assert!(at_work.enter([1; 16]).is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_bad_deploy_does_not_empty_the_topic_into_the_dlq() {
+        let breaker = Breaker::new(0.5);
+        for _ in 0..49 {
+            assert!(!breaker.settled(true));
+        }
+        assert!(breaker.settled(true), "the 50th dead of 50 opens it");
+        let now = Instant::now();
+        assert_eq!(breaker.admit(now), Ok(()), "one probe goes through");
+        assert_eq!(breaker.admit(now), Err(now + BREAKER_PROBE));
+        assert_eq!(breaker.admit(now + BREAKER_PROBE), Ok(()));
+        for _ in 0..50 {
+            breaker.settled(false);
+        }
+        assert_eq!(breaker.admit(now), Ok(()));
+        assert_eq!(breaker.admit(now), Ok(()), "closed again: as many die as live");
+    }
+}

@@ -1,0 +1,313 @@
+//! The task that owns one assigned partition: all of its state in one place, changed by one thread of control, no locks.
+//!
+//! The steps of an event stand in their own files: `intake` (poll to lane), `check` (the ledger), `dispatch` (permits, runs),
+//! `settle` (verdicts, dead letters, the ledger again), `drain` (commits, and the way out).
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
+
+use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Shared,
+    check::Checked,
+    dispatch::{Queues, RunDone},
+    drain::Mode,
+    guard::NoAnswer,
+    intake::{Hint, Refetched},
+    lane::{LaneId, Lanes, Stage},
+    lease::Held,
+    limits::Permit,
+    ports::{Acked, Assignment, CommitError, EventRecord, Gate, Remembered},
+    timer::Timer,
+};
+use crate::{
+    event::record::{RecordBatch, TopicPartition},
+    progress::{MapLimits, Snapshot, Tracker},
+};
+
+/// What the engine tells a partition.
+pub(super) enum Command {
+    /// Finish what runs, commit, give it up; answers whether nothing was left behind.
+    Drain {
+        deadline: Instant,
+        drained: oneshot::Sender<bool>,
+        /// The process ends afterwards: a lease with a run behind it is not released.
+        last: bool,
+    },
+    /// The group gave it to somebody else already: commit nothing.
+    Lose,
+}
+
+/// Answers that a partition waits for.
+pub(super) enum Io {
+    Leased(Result<(Arc<Held>, Remembered, bool), NoAnswer>),
+    Checked(Checked),
+    Granted { queue: usize, permit: Permit },
+    Saved { lanes: Vec<LaneId>, result: Result<(), NoAnswer> },
+    Swept,
+    Buried { lane: LaneId, acked: Acked },
+    Finished { lanes: Vec<LaneId>, result: Result<usize, NoAnswer> },
+    Committed { snapshot: Snapshot, result: Result<(), CommitError> },
+    Refetched(Refetched),
+}
+
+/// How the partition stands with the store.
+pub(super) enum LeaseState {
+    /// Asked for, not had.
+    Asking,
+    /// Had, its memory read.
+    Held(Arc<Held>),
+    /// Nothing may run any more.
+    Gone,
+}
+
+/// One assigned partition.
+pub(super) struct Partition {
+    pub(super) shared: Arc<Shared>,
+    pub(super) id: TopicPartition,
+    pub(super) gate: Arc<Gate>,
+    /// Not read until an overflowing lane has moved (`on_overflow = "pause_partition"`).
+    pub(super) paused: bool,
+    pub(super) mode: Mode,
+    inbox: mpsc::Receiver<Box<dyn RecordBatch>>,
+    inbox_open: bool,
+
+    pub(super) tracker: Tracker,
+    pub(super) lanes: Lanes,
+    pub(super) map_epoch: u64,
+    /// Failures and due times that the commit map remembers, by offset.
+    pub(super) hints: HashMap<i64, Hint>,
+
+    pub(super) owner: Arc<str>,
+    pub(super) lease: LeaseState,
+    /// The lease was told to somebody who waits: prove membership by a commit.
+    pub(super) prove: Option<Instant>,
+    pub(super) remembered: HashMap<i64, EventRecord>,
+    /// Offsets up to this one may be in a dead owner's hands: their runs are counted before they start.
+    pub(super) suspects_below: Option<i64>,
+    /// Highest offset handed to a handler, as the store knows it.
+    pub(super) mark: i64,
+
+    pub(super) ready: VecDeque<LaneId>,
+    /// Lanes whose id is at work in another lane: they ask again.
+    pub(super) twins: Vec<LaneId>,
+    pub(super) twins_ask_at: Option<Instant>,
+    pub(super) checking: bool,
+    pub(super) queues: Queues,
+    /// Something may run, but not before the lease is renewed.
+    pub(super) stalled: bool,
+    pub(super) runs: FuturesUnordered<BoxFuture<'static, RunDone>>,
+    pub(super) timer: Timer,
+
+    pub(super) to_save: Vec<LaneId>,
+    pub(super) saving: bool,
+    pub(super) to_bury: VecDeque<LaneId>,
+    pub(super) bury_again_at: Option<Instant>,
+    pub(super) burying: usize,
+    pub(super) to_finish: Vec<LaneId>,
+    pub(super) finishing: bool,
+    /// Settled events whose exceptional record goes when a commit covers them.
+    pub(super) removable: VecDeque<i64>,
+    pub(super) to_refetch: VecDeque<LaneId>,
+    pub(super) refetching: bool,
+
+    pub(super) committing: bool,
+    pub(super) limits: MapLimits,
+    pub(super) commit_now: bool,
+    pub(super) last_commit: Instant,
+
+    pub(super) io: FuturesUnordered<BoxFuture<'static, Io>>,
+    pub(super) counts: Counts,
+    pub(super) rng: fastrand::Rng,
+    /// Told to every run: nobody waits for it any more.
+    pub(super) cancelled: CancellationToken,
+    pub(super) reported: Counts,
+}
+
+/// What a partition reports; the engine sums it up by topic.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Counts {
+    pub(super) taken: u64,
+    pub(super) settled: u64,
+    pub(super) held: u64,
+    pub(super) held_bytes: usize,
+    pub(super) stubs: u64,
+    pub(super) waiting: u64,
+    pub(super) blocked: u64,
+    /// Timestamp of the newest record taken.
+    pub(super) newest: Option<i64>,
+}
+
+impl Partition {
+    pub(super) fn new(shared: Arc<Shared>, assignment: Assignment) -> Self {
+        let map = assignment.committed.as_ref().and_then(|committed| shared.read_map(&assignment.partition, committed));
+        let map_epoch = map.as_ref().map_or(0, |map| map.epoch);
+        let first_commit = assignment.committed.is_none();
+        let rng = shared.fork_rng();
+        let queues = Queues::new(shared.registry.bindings().len());
+        Self {
+            tracker: Tracker::new(assignment.start, map),
+            owner: shared.new_owner(),
+            id: assignment.partition,
+            gate: assignment.gate,
+            paused: false,
+            mode: Mode::Running,
+            inbox: assignment.inbox,
+            inbox_open: true,
+            lanes: Lanes::default(),
+            map_epoch,
+            hints: HashMap::new(),
+            lease: LeaseState::Asking,
+            prove: None,
+            remembered: HashMap::new(),
+            suspects_below: None,
+            mark: -1,
+            ready: VecDeque::new(),
+            twins: Vec::new(),
+            twins_ask_at: None,
+            checking: false,
+            queues,
+            stalled: false,
+            runs: FuturesUnordered::new(),
+            timer: Timer::default(),
+            to_save: Vec::new(),
+            saving: false,
+            to_bury: VecDeque::new(),
+            bury_again_at: None,
+            burying: 0,
+            to_finish: Vec::new(),
+            finishing: false,
+            removable: VecDeque::new(),
+            to_refetch: VecDeque::new(),
+            refetching: false,
+            committing: false,
+            limits: MapLimits::default(),
+            commit_now: first_commit,
+            last_commit: Instant::now(),
+            io: FuturesUnordered::new(),
+            counts: Counts::default(),
+            rng,
+            cancelled: CancellationToken::new(),
+            reported: Counts::default(),
+            shared,
+        }
+    }
+
+    /// Owns the partition until it is drained, lost, or the engine drops the task.
+    pub(super) async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+        self.ask_for_lease();
+        let mut tick = self.shared.commits.tick.clone();
+        while !self.over() {
+            self.advance();
+            if self.over() {
+                break;
+            }
+            let wake = self.next_wake();
+            let held = match &self.lease {
+                LeaseState::Held(held) => Some(Arc::clone(held)),
+                LeaseState::Asking | LeaseState::Gone => None,
+            };
+            let reading = self.inbox_open && self.mode.reads();
+            // Biased: what frees memory comes before what takes more of it.
+            tokio::select! {
+                biased;
+                Some(command) = commands.recv() => self.command(command),
+                Some(done) = self.runs.next() => self.on_run(done),
+                Some(io) = self.io.next() => self.on_io(io),
+                () = tokio::time::sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => self.on_timer(),
+                () = changed(held.as_deref()), if held.is_some() => self.on_lease_change(),
+                Ok(()) = tick.changed() => self.on_tick(),
+                batch = self.inbox.recv(), if reading => match batch {
+                    Some(batch) => self.intake(&*batch),
+                    None => self.inbox_open = false,
+                },
+                else => break,
+            }
+        }
+        self.leave().await;
+    }
+
+    /// Starts whatever can be started without waiting.
+    fn advance(&mut self) {
+        if self.mode.works() {
+            self.start_refetch();
+            self.start_check();
+            self.dispatch();
+            self.start_bury();
+        }
+        self.start_save();
+        self.start_finish();
+        self.start_commit();
+        self.advance_drain();
+    }
+
+    /// Whether a run may start now: under a valid lease, or without one where the configuration says so.
+    pub(super) fn may_run(&self, now: Instant) -> bool {
+        match &self.lease {
+            LeaseState::Held(held) => held.valid(now) || self.shared.guard.bypassing(),
+            LeaseState::Asking => self.shared.guard.bypassing(),
+            LeaseState::Gone => false,
+        }
+    }
+
+    /// The lease, where one is held.
+    pub(super) fn held(&self) -> Option<&Arc<Held>> {
+        match &self.lease {
+            LeaseState::Held(held) => Some(held),
+            LeaseState::Asking | LeaseState::Gone => None,
+        }
+    }
+
+    fn next_wake(&self) -> Option<Instant> {
+        let stalled = self.stalled.then(|| Instant::now() + super::lease::MARGIN / 4);
+        [self.timer.next(), self.bury_again_at, self.twins_ask_at, stalled, self.mode.deadline()].into_iter().flatten().min()
+    }
+
+    fn on_timer(&mut self) {
+        let now = Instant::now();
+        while let Some((id, offset)) = self.timer.pop(now) {
+            if self.lanes.get(id).is_some_and(|lane| lane.stage == Stage::Waiting && lane.head() == Some(offset)) {
+                self.make_ready(id);
+            }
+        }
+        if self.bury_again_at.is_some_and(|at| at <= now) {
+            self.bury_again_at = None;
+        }
+        if self.twins_ask_at.is_some_and(|at| at <= now) {
+            self.twins_ask_at = None;
+            for lane in std::mem::take(&mut self.twins) {
+                self.make_ready(lane);
+            }
+        }
+        self.stalled = false;
+    }
+
+    fn on_io(&mut self, io: Io) {
+        match io {
+            Io::Leased(leased) => self.on_leased(leased),
+            Io::Checked(checked) => self.on_checked(checked),
+            Io::Granted { queue, permit } => self.on_granted(queue, permit),
+            Io::Saved { lanes, result } => self.on_saved(lanes, result),
+            Io::Swept => self.saving = false,
+            Io::Buried { lane, acked } => self.on_buried(lane, acked),
+            Io::Finished { lanes, result } => self.on_finished(lanes, result),
+            Io::Committed { snapshot, result } => self.on_committed(snapshot, result),
+            Io::Refetched(refetched) => self.on_refetched(refetched),
+        }
+    }
+}
+
+/// Resolves when the keeper has news of the lease.
+async fn changed(held: Option<&Held>) {
+    if let Some(held) = held {
+        held.changed.notified().await;
+    }
+}

@@ -1,0 +1,299 @@
+//! The event at a lane's head while it is worked on: which handlers have finished it, which come again, what follows. Pure.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+
+use super::{
+    limits::AtWorkGuard,
+    ports::{EventRecord, HandlerRecord, HandlerState, Member},
+};
+use crate::{
+    event::{Event, Rejected, record::Record},
+    outcome::{DeadReason, Failure, Handled, Outcome},
+    retry::{Next, Schedule},
+};
+
+/// Runs begun and never answered, after which an event is taken for what kills the process.
+pub(super) const CRASH_LOOP_STARTS: u32 = 5;
+
+/// What a head holds: an event, or what cannot become one.
+#[derive(Debug)]
+pub(super) enum Subject {
+    /// Goes to its handlers.
+    Event(Arc<Event>),
+    /// Goes to the DLQ.
+    Rejected(Box<Rejected>),
+}
+
+impl Subject {
+    /// The record, untouched.
+    pub(super) fn record(&self) -> &Record {
+        match self {
+            Self::Event(event) => event.record(),
+            Self::Rejected(rejected) => &rejected.record,
+        }
+    }
+
+    /// The event's id, as sent or derived.
+    pub(super) fn id(&self) -> &str {
+        match self {
+            Self::Event(event) => event.id(),
+            Self::Rejected(rejected) => &rejected.id,
+        }
+    }
+
+    /// The type, where one could be read.
+    pub(super) fn event_type(&self) -> Option<&str> {
+        match self {
+            Self::Event(event) => Some(event.event_type()),
+            Self::Rejected(rejected) => rejected.event_type.as_deref(),
+        }
+    }
+
+    /// The user, where one could be read.
+    pub(super) fn user_id(&self) -> Option<&str> {
+        match self {
+            Self::Event(event) => Some(event.user_id()),
+            Self::Rejected(rejected) => rejected.user_id.as_deref(),
+        }
+    }
+}
+
+/// Where one handler stands with the head.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum PartState {
+    /// Has not run since the event's turn came.
+    Pending,
+    /// Waits for a permit, or runs.
+    Running,
+    /// Finished.
+    Done,
+    /// Finished without an effect.
+    Dropped,
+    /// Runs again.
+    Retry {
+        /// When.
+        due: Instant,
+    },
+    /// Will not run again.
+    Dead {
+        /// Why.
+        reason: DeadReason,
+        /// The handler's last words.
+        error: String,
+    },
+}
+
+/// One handler's part in the head.
+#[derive(Debug, Clone)]
+pub(super) struct Part {
+    /// The handler's name.
+    pub(super) name: Arc<str>,
+    /// Its place in the registry; `None`: this configuration lacks it.
+    pub(super) handler: Option<usize>,
+    /// Failures so far.
+    pub(super) attempts: u32,
+    pub(super) state: PartState,
+}
+
+/// What follows from where the handlers stand.
+#[derive(Debug, PartialEq)]
+pub(super) enum Verdict {
+    /// Somebody still runs.
+    Running,
+    /// Somebody has to run now.
+    Run,
+    /// Nobody before this time.
+    Wait(Instant),
+    /// All finished, at least one dead: to the DLQ.
+    Dead,
+    /// All finished.
+    Finished {
+        /// Whether any had an effect.
+        effect: bool,
+    },
+}
+
+/// The event at a lane's head.
+#[derive(Debug)]
+pub(super) struct Work {
+    pub(super) offset: i64,
+    pub(super) subject: Subject,
+    pub(super) member: Member,
+    pub(super) parts: Vec<Part>,
+    /// Runs begun and not answered, as the store counts them.
+    pub(super) starts: u32,
+    /// On the store's clock; 0: has not failed.
+    pub(super) first_failed_ms: u64,
+    /// The store holds a record of it.
+    pub(super) recorded: bool,
+    /// Entered in the process' set of ids at work.
+    pub(super) at_work: Option<AtWorkGuard>,
+    /// When its turn came, for `max_hold_age`.
+    pub(super) since: Instant,
+    /// The lane was told to give up on it.
+    pub(super) overflowed: bool,
+}
+
+impl Work {
+    /// What follows now.
+    pub(super) fn verdict(&self, now: Instant) -> Verdict {
+        if matches!(self.subject, Subject::Rejected(_)) || self.overflowed || self.crash_looped() {
+            return if self.parts.iter().any(|part| part.state == PartState::Running) { Verdict::Running } else { Verdict::Dead };
+        }
+        let (mut running, mut run, mut dead, mut effect, mut due) = (false, false, false, false, None::<Instant>);
+        for part in &self.parts {
+            match &part.state {
+                PartState::Running => running = true,
+                PartState::Pending => run = true,
+                PartState::Retry { due: at } if *at <= now => run = true,
+                PartState::Retry { due: at } => due = Some(due.map_or(*at, |due| due.min(*at))),
+                PartState::Done => effect = true,
+                PartState::Dropped => {}
+                PartState::Dead { .. } => dead = true,
+            }
+        }
+        match (running, run, due, dead) {
+            (true, ..) => Verdict::Running,
+            (_, true, ..) => Verdict::Run,
+            (_, _, Some(due), _) => Verdict::Wait(due),
+            (.., true) => Verdict::Dead,
+            _ => Verdict::Finished { effect },
+        }
+    }
+
+    /// Five runs begun, none answered: it keeps killing the process (F54).
+    pub(super) fn crash_looped(&self) -> bool {
+        self.starts >= CRASH_LOOP_STARTS
+    }
+
+    /// Whether any handler has failed it.
+    pub(super) fn failed(&self) -> bool {
+        self.first_failed_ms != 0
+    }
+
+    /// Most failures of any handler: what the commit map remembers.
+    pub(super) fn attempts(&self) -> u32 {
+        self.parts.iter().map(|part| part.attempts).max().unwrap_or_default()
+    }
+
+    /// Notes how a run of `part` ended; answers the delay of the retry that follows, if one does.
+    pub(super) fn answered(
+        &mut self,
+        part: usize,
+        outcome: Outcome,
+        schedule: &Schedule,
+        now: Instant,
+        store_ms: u64,
+        rng: &mut fastrand::Rng,
+    ) -> Option<Duration> {
+        self.starts = 0;
+        let part = &mut self.parts[part];
+        let failure = match outcome.into_result() {
+            Ok(Handled::Done) => {
+                part.state = PartState::Done;
+                return None;
+            }
+            Ok(Handled::Dropped(_)) => {
+                part.state = PartState::Dropped;
+                return None;
+            }
+            Err(failure) => failure,
+        };
+        part.attempts += 1;
+        if self.first_failed_ms == 0 {
+            self.first_failed_ms = store_ms.max(1);
+        }
+        let (reason, error) = match failure {
+            Failure::Permanent { error } => (DeadReason::Permanent, error),
+            Failure::Transient { error, after } => match schedule.next(part.attempts, after, rng) {
+                Next::Delay(delay) => {
+                    part.state = PartState::Retry { due: now + delay };
+                    return Some(delay);
+                }
+                Next::Exhausted => (DeadReason::Exhausted, error),
+            },
+        };
+        part.state = PartState::Dead { reason, error };
+        None
+    }
+
+    /// What the store has to remember of it. `store_ms`: the store's clock at `now`.
+    pub(super) fn to_record(&self, now: Instant, store_ms: u64) -> EventRecord {
+        let mut due_ms = 0;
+        let mut handlers = Vec::with_capacity(self.parts.len());
+        for part in &self.parts {
+            let state = match &part.state {
+                PartState::Pending | PartState::Running => continue,
+                PartState::Done => HandlerState::Done,
+                PartState::Dropped => HandlerState::Dropped,
+                PartState::Retry { due } => {
+                    let at = store_ms + millis(due.saturating_duration_since(now));
+                    due_ms = if due_ms == 0 { at } else { at.min(due_ms) };
+                    HandlerState::Retry
+                }
+                PartState::Dead { reason, error } => HandlerState::Dead { reason: *reason, error: error.clone() },
+            };
+            handlers.push(HandlerRecord { handler: part.name.to_string(), attempts: part.attempts, state });
+        }
+        EventRecord { id: self.member.id, starts: self.starts, due_ms, first_failed_ms: self.first_failed_ms, handlers }
+    }
+
+    /// Takes up what the store or the commit map remembers. `due`: when the earliest retry comes, already clamped.
+    pub(super) fn restore(&mut self, record: &EventRecord, due: Instant) {
+        self.recorded = true;
+        self.starts = record.starts;
+        self.first_failed_ms = record.first_failed_ms;
+        for known in &record.handlers {
+            let state = match &known.state {
+                HandlerState::Done => PartState::Done,
+                HandlerState::Dropped => PartState::Dropped,
+                HandlerState::Retry => PartState::Retry { due },
+                HandlerState::Dead { reason, error } => PartState::Dead { reason: *reason, error: error.clone() },
+            };
+            match self.parts.iter_mut().find(|part| *part.name == *known.handler) {
+                Some(part) => {
+                    part.attempts = known.attempts;
+                    part.state = state;
+                }
+                // What finished is finished, whoever is configured now; what did not finish has nobody to run it.
+                None => self.parts.push(Part {
+                    name: known.handler.as_str().into(),
+                    handler: None,
+                    attempts: known.attempts,
+                    state: match state {
+                        PartState::Retry { .. } => PartState::Dead {
+                            reason: DeadReason::HandlerGone,
+                            error: format!("handler {} is no longer configured", known.handler),
+                        },
+                        state => state,
+                    },
+                }),
+            }
+        }
+    }
+
+    /// Takes up failures that only the commit map remembers: the store was lost, or lost its latest words.
+    pub(super) fn restore_attempts(&mut self, attempts: u32, due: Instant, store_ms: u64) {
+        if attempts <= self.attempts() {
+            return;
+        }
+        let behind = self.parts.iter().filter(|part| matches!(part.state, PartState::Retry { .. })).map(|part| part.attempts).max();
+        for part in &mut self.parts {
+            let unfinished = matches!(part.state, PartState::Pending | PartState::Retry { .. });
+            if unfinished && behind.is_none_or(|most| part.attempts == most) {
+                part.attempts = attempts;
+                part.state = PartState::Retry { due };
+            }
+        }
+        if self.first_failed_ms == 0 {
+            self.first_failed_ms = store_ms.max(1);
+        }
+    }
+}
+
+/// Whole milliseconds, for the store.
+pub(super) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
