@@ -6,7 +6,10 @@ use super::{
     ports::weight,
 };
 use crate::{
-    event::record::{RawRecord, Record, RecordBatch},
+    event::{
+        cheap_user,
+        record::{RawRecord, Record, RecordBatch},
+    },
     progress::Intake,
 };
 
@@ -57,7 +60,7 @@ impl Partition {
         let record = Record::copy_of(&self.id, raw);
         let id = match raw.key() {
             Some(key) => self.lanes.of(Some(key)),
-            None => self.lanes.of(self.shared.decoder.user_of(&record).as_deref().map(str::as_bytes)),
+            None => self.lanes.of(cheap_user(raw).as_deref().map(str::as_bytes)),
         };
         self.enqueue(id, record);
         true

@@ -3,4 +3,6 @@
 
 #[path = "../contract/store.rs"]
 mod contract;
+mod engine;
+mod rig;
 mod store;
