@@ -89,7 +89,11 @@ async fn a_failing_user_delays_nobody_else() {
 async fn a_repeated_id_is_settled_as_a_duplicate() {
     let mut rig = Rig::start(Setup::handler(|_| Ok(Handled::Done)));
     let partition = rig.assign("task-events", 0, None).await;
-    let records = vec![event(0, "task.created", "user-1", "same"), event(1, "task.created", "user-1", "same"), event(2, "task.created", "user-2", "same")];
+    let records = vec![
+        event(0, "task.created", "user-1", "same"),
+        event(1, "task.created", "user-1", "same"),
+        event(2, "task.created", "user-2", "same"),
+    ];
     rig.deliver(&partition, records).await;
     rig.until("all is committed", |rig| rig.committed() == 3).await;
     assert_eq!(rig.effects().len(), 2, "another user's equal id is no duplicate");
@@ -198,9 +202,10 @@ async fn a_dead_letter_too_big_for_its_topic_becomes_a_stub_that_points_to_the_o
 
 #[tokio::test(start_paused = true)]
 async fn of_two_handlers_only_the_unfinished_one_runs_again() {
-    let mut rig = Rig::start(Setup::handler(|_| Ok(Handled::Done)).and("flaky", &["task.*"], |run| {
-        if run.attempt < 3 { Err(Failure::transient("no")) } else { Ok(Handled::Done) }
-    }));
+    let mut rig = Rig::start(
+        Setup::handler(|_| Ok(Handled::Done))
+            .and("flaky", &["task.*"], |run| if run.attempt < 3 { Err(Failure::transient("no")) } else { Ok(Handled::Done) }),
+    );
     let partition = rig.assign("task-events", 0, None).await;
     rig.deliver(&partition, vec![event(0, "task.created", "user-1", "id-1")]).await;
     rig.until("it is committed", |rig| rig.committed() == 1).await;
@@ -257,10 +262,9 @@ async fn a_restart_continues_the_schedule_and_repeats_nothing_settled() {
     let mut first = Rig::start(Setup::handler(script(Arc::clone(&fail))));
     let partition = first.assign("task-events", 0, None).await;
     first.deliver(&partition, log.clone()).await;
-    first.until("the second failure is committed", |rig| {
-        rig.effects().iter().any(|effect| effect.attempt == 2) && rig.committed() == 3
-    })
-    .await;
+    first
+        .until("the second failure is committed", |rig| rig.effects().iter().any(|effect| effect.attempt == 2) && rig.committed() == 3)
+        .await;
     tokio::time::sleep(Duration::from_secs(2)).await;
     let commit = first.last_commit();
     let second_run = first.effects().iter().find(|effect| effect.attempt == 2).unwrap().at;

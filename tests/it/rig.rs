@@ -18,7 +18,8 @@ use worker::{
     engine::{
         Alerts, Clock, Drained, Engine, EngineError, Options, Parts, WhenDown,
         ports::{
-            Acked, Assignment, Commit, CommitError, Committed, DedupeStore, Gate, Message, OffsetSink, PublishError, Publisher, SourceEvent, weight,
+            Acked, Assignment, Commit, CommitError, Committed, DedupeStore, Gate, Message, OffsetSink, PublishError, Publisher,
+            SourceEvent, weight,
         },
     },
     event::{
@@ -156,17 +157,29 @@ impl Setup {
     }
 
     /// One handler more.
-    pub fn and(mut self, name: &'static str, events: &'static [&'static str], script: impl Fn(&Run) -> HandlerResult + Send + Sync + 'static) -> Self {
+    pub fn and(
+        mut self,
+        name: &'static str,
+        events: &'static [&'static str],
+        script: impl Fn(&Run) -> HandlerResult + Send + Sync + 'static,
+    ) -> Self {
         self.registry.push((name, events, Arc::new(move |run: &Run| Box::pin(std::future::ready(script(run))))));
         self
     }
 
     /// One handler more that takes its time.
-    pub fn and_async(mut self, name: &'static str, script: impl Fn(&Run) -> BoxFuture<'static, HandlerResult> + Send + Sync + 'static) -> Self {
+    pub fn and_async(
+        mut self,
+        name: &'static str,
+        script: impl Fn(&Run) -> BoxFuture<'static, HandlerResult> + Send + Sync + 'static,
+    ) -> Self {
         self.registry.push((name, &["*"], Arc::new(script)));
         self
     }
 }
+
+/// Where a partition's records go in.
+type Inbox = (mpsc::Sender<Box<dyn RecordBatch>>, Arc<Gate>);
 
 /// A running engine.
 pub struct Rig {
@@ -178,7 +191,7 @@ pub struct Rig {
     pub shutdown: CancellationToken,
     pub start: Instant,
     engine: JoinHandle<Result<Drained, EngineError>>,
-    inboxes: BTreeMap<TopicPartition, (mpsc::Sender<Box<dyn RecordBatch>>, Arc<Gate>)>,
+    inboxes: BTreeMap<TopicPartition, Inbox>,
 }
 
 impl Rig {
