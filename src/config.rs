@@ -19,7 +19,10 @@ pub mod keys;
 mod layer;
 mod origins;
 mod problem;
+mod rules;
+pub mod schema;
 mod sources;
+mod text;
 mod values;
 
 use serde::Deserialize;
@@ -92,3 +95,6 @@ impl Config {
         self.kafka.group_id.as_deref().unwrap_or(&self.app_id)
     }
 }
+
+#[cfg(test)]
+mod tests;

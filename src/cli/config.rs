@@ -3,7 +3,7 @@
 use clap::{Subcommand, ValueEnum};
 
 use super::{Exit, Globals, out};
-use crate::config::{Role, Setting};
+use crate::config::{Config, Role, Setting, Sources, env, keys, schema};
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -28,6 +28,14 @@ enum What {
         /// Say where each value came from
         #[arg(long)]
         origin: bool,
+        /// How to print it
+        #[arg(short, long, value_enum, default_value_t = Format::Table)]
+        output: Format,
+    },
+    /// Print the JSON Schema of a configuration file
+    Schema,
+    /// List every key with its environment variable, default and meaning
+    Env {
         /// How to print it
         #[arg(short, long, value_enum, default_value_t = Format::Table)]
         output: Format,
@@ -57,6 +65,8 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<Exit> {
             let loaded = globals.load_and_warn(role)?;
             out(&print(loaded.origins.settings(), origin, output)?)?;
         }
+        What::Schema => out(&(serde_json::to_string_pretty(&schema::schema())? + "\n"))?,
+        What::Env { output } => out(&variables(output)?)?,
     }
     Ok(Exit::Ok)
 }
@@ -73,6 +83,26 @@ fn print(settings: &[Setting], with_origin: bool, format: Format) -> anyhow::Res
         let mut row = vec![setting.key.clone(), setting.value.to_string()];
         row.extend(with_origin.then(|| setting.origin.clone()));
         row
+    });
+    Ok(columns(&rows.collect::<Vec<_>>()))
+}
+
+/// Every key that the environment can set. Lists of tables have none, which their row would only hide.
+fn variables(format: Format) -> anyhow::Result<String> {
+    let defaults = Config::load(&Sources::default())?;
+    let settings = defaults.origins.settings();
+    let default = |path: &str| settings.iter().find(|setting| setting.key == path).map(|setting| &setting.value);
+    let rows = keys::leaves().into_iter().filter(|(path, _)| !path.contains("[]"));
+    let rows = rows.map(|(path, key)| (env::name(&path), default(&path), path, key));
+    if format == Format::Json {
+        let rows = rows.map(|(variable, default, path, key)| {
+            serde_json::json!({ "env": variable, "key": path, "default": default, "secret": key.kind.is_secret(), "doc": key.doc })
+        });
+        return Ok(serde_json::to_string_pretty(&rows.collect::<Vec<_>>())? + "\n");
+    }
+    let rows = rows.map(|(variable, default, _, key)| {
+        let variable = if key.kind.is_secret() { format!("{variable}[_FILE]") } else { variable };
+        vec![variable, default.map(ToString::to_string).unwrap_or_default(), key.doc.to_owned()]
     });
     Ok(columns(&rows.collect::<Vec<_>>()))
 }

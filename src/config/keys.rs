@@ -175,7 +175,7 @@ pub fn find(table: &'static [Key], name: &str) -> Option<&'static Key> {
     table.iter().find(|key| key.name == name)
 }
 
-/// Every key with a value of its own, as `table.key`; entries of lists and maps as `handlers[].url`, `retry.<type>.delays`.
+/// Every key with a value of its own, as `table.key`; entries of lists and maps as `handlers[].url`, `retry.<type>.delays`, `kafka.consumer.<property>`.
 pub fn leaves() -> Vec<(String, &'static Key)> {
     fn walk(path: &str, table: &'static [Key], found: &mut Vec<(String, &'static Key)>) {
         for key in table {
@@ -184,6 +184,7 @@ pub fn leaves() -> Vec<(String, &'static Key)> {
                 Kind::Table(keys) => walk(&path, keys, found),
                 Kind::Tables(keys) => walk(&format!("{path}[]"), keys, found),
                 Kind::ByType(keys) => walk(&format!("{path}.<type>"), keys, found),
+                Kind::Properties => found.push((format!("{path}.<property>"), key)),
                 _ => found.push((path, key)),
             }
         }

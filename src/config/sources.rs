@@ -13,7 +13,7 @@ use super::{
     origins::Origins,
     problem::{ConfigErrors, Problem},
     redis::StoreConfig,
-    values,
+    rules, values,
 };
 
 /// The embedded defaults: the reference of every key.
@@ -108,6 +108,7 @@ impl Config {
                 return Err(report(problems));
             }
         };
+        rules::check(&config, &origins, sources.role, &mut problems, &mut warnings);
         match ConfigErrors::of(problems) {
             Some(errors) => Err(errors),
             None => Ok(Loaded { config, origins, warnings }),

@@ -13,6 +13,11 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     })
 }
 
+/// A duration as people write it: `1h 30m`.
+pub fn show(duration: Duration) -> String {
+    humantime::format_duration(duration).to_string()
+}
+
 /// Bytes of `"256MiB"`; units B, KiB, MiB, GiB, kB, MB, GB, none for bytes.
 ///
 /// # Errors

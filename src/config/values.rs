@@ -74,15 +74,14 @@ fn check_value(value: &mut Value, default: Option<&Value>, kind: Kind, path: &st
     }
 }
 
-fn check_entries(entries: &mut [Value], keys: &'static [Key], path: &str, problems: &mut Vec<Problem>) {
+fn check_entries(entries: &mut Vec<Value>, keys: &'static [Key], path: &str, problems: &mut Vec<Problem>) {
     for (index, entry) in entries.iter_mut().enumerate() {
         let path = format!("{path}[{index}]");
         let at = origin(entry);
-        if !matches!(entry.kind, ValueKind::Table(_)) {
+        let ValueKind::Table(fields) = &mut entry.kind else {
             problems.push(Problem::new(&at, format!("`{path}`: must be a table")));
-            *entry = Value::new(Some(&at), Table::new());
-        }
-        let ValueKind::Table(fields) = &mut entry.kind else { continue };
+            continue;
+        };
         let given: Vec<&str> = keys.iter().map(|key| key.name).filter(|name| fields.contains_key(*name)).collect();
         check_table(fields, None, keys, &path, problems);
         for key in keys {
@@ -103,6 +102,7 @@ fn check_entries(entries: &mut [Value], keys: &'static [Key], path: &str, proble
             }
         }
     }
+    entries.retain(|entry| matches!(entry.kind, ValueKind::Table(_)));
 }
 
 fn check_scalar(kind: Kind, found: &ValueKind) -> Result<(), String> {
@@ -134,7 +134,7 @@ fn check_scalar(kind: Kind, found: &ValueKind) -> Result<(), String> {
         (Kind::Texts, _) => Err("must be a list of texts, like [\"a\", \"b\"]".to_owned()),
         (Kind::Durations, ValueKind::Array(items)) => items.iter().try_for_each(|item| duration(&item.kind).map(drop)),
         (Kind::Durations, _) => Err("must be a list of durations, like [\"1s\", \"5m\"]".to_owned()),
-        (Kind::Tables(_), _) => Err(format!("must be a list of tables: [[{}]]", "..")),
+        (Kind::Tables(_), _) => Err("must be a list of tables".to_owned()),
         (Kind::Table(_) | Kind::ByType(_) | Kind::Properties, _) => Err("must be a table".to_owned()),
     }
 }

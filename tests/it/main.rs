@@ -1,8 +1,10 @@
-//! Integration tests that need nothing installed: the embedded broker, and the store in memory.
+//! Integration tests that need nothing installed: the real binary, the embedded broker, and the store in memory.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+mod config;
 #[path = "../contract/store.rs"]
 mod contract;
 mod engine;
 mod rig;
+mod healthcheck;
 mod store;

@@ -1,0 +1,115 @@
+//! `[[handlers]]` and `[[schedules]]`.
+
+use std::time::Duration;
+
+use super::Report;
+use crate::config::{
+    Config, Role,
+    handlers::{HandlerConfig, HandlerKind, HttpBody, ScheduleConfig},
+    text,
+    units::show,
+};
+
+/// Longest run: beyond it a drain, a lease and a person's patience have ended long ago.
+const LONGEST_RUN: Duration = Duration::from_secs(3600);
+
+const WEB: &[&str] = &["http", "https"];
+
+/// What a consumer without handlers is told to add.
+const LINES_TO_ADD: &str = "a consumer needs at least one handler; add to a file given with -c:
+[[handlers]]
+name = \"todo-api\"
+kind = \"http\"
+url = \"http://localhost:8000/events\"";
+
+pub(super) fn check(config: &Config, role: Option<Role>, report: &mut Report<'_>) {
+    if config.handlers.is_empty() && matches!(role, Some(Role::Consumer | Role::Standalone)) {
+        report.problem("handlers", LINES_TO_ADD);
+    }
+    report.unique(config.handlers.iter().map(|handler| handler.name.as_str()), |index| format!("handlers[{index}].name"));
+    for (index, handler) in config.handlers.iter().enumerate() {
+        check_handler(handler, &format!("handlers[{index}]"), config, report);
+    }
+    report.unique(config.schedules.iter().map(|schedule| schedule.name.as_str()), |index| format!("schedules[{index}].name"));
+    for (index, schedule) in config.schedules.iter().enumerate() {
+        check_schedule(schedule, &format!("schedules[{index}]"), report);
+    }
+}
+
+fn check_handler(handler: &HandlerConfig, path: &str, config: &Config, report: &mut Report<'_>) {
+    check_name(&handler.name, path, report);
+    if handler.events.is_empty() {
+        report.problem(&format!("{path}.events"), "matches no type, so the handler would never run; leave the key out for every type");
+    }
+    for (index, pattern) in handler.events.iter().enumerate() {
+        report.expect(&format!("{path}.events"), text::pattern(pattern));
+        if handler.events[..index].contains(pattern) {
+            report.warning(&format!("{path}.events"), format!("`{pattern}` stands there twice"));
+        }
+    }
+    if handler.timeout.is_zero() || handler.timeout > LONGEST_RUN {
+        report.problem(&format!("{path}.timeout"), format!("{} is not between 1ms and 1h", show(handler.timeout)));
+    }
+    if handler.concurrency.is_some_and(|runs| runs > config.engine.concurrency) {
+        let most = config.engine.concurrency;
+        report.warning(&format!("{path}.concurrency"), format!("more than engine.concurrency ({most}), which stays the limit"));
+    }
+    match handler.kind {
+        HandlerKind::Http => check_http(handler, path, report),
+        HandlerKind::Log => check_not_http(handler, path, report),
+    }
+}
+
+fn check_name(name: &str, path: &str, report: &mut Report<'_>) {
+    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    // A missing name has its own problem, and a stand-in with spaces.
+    if name.is_empty() || name.len() > 64 || !name.chars().all(legal) && !name.contains(" without ") {
+        report.problem(&format!("{path}.name"), format!("`{name}` is no name: 1 to 64 letters, digits, `.`, `_` and `-`"));
+    }
+}
+
+fn check_http(handler: &HandlerConfig, path: &str, report: &mut Report<'_>) {
+    match (&handler.url, &handler.discover) {
+        (None, None) => report.problem(&format!("{path}.kind"), "an http handler needs url, or discover for an app with Dapr's routes"),
+        (Some(_), Some(_)) => report.problem(&format!("{path}.discover"), "goes instead of url, not with it; keep one"),
+        (Some(url), None) => drop(report.expect(&format!("{path}.url"), text::url(url, WEB))),
+        (None, Some(app)) => drop(report.expect(&format!("{path}.discover"), text::url(app, WEB))),
+    }
+    if handler.strict_dapr && handler.body == HttpBody::Event {
+        report.warning(&format!("{path}.body"), "strict_dapr sends the stored bytes, as Dapr does, whatever body says");
+    }
+}
+
+fn check_not_http(handler: &HandlerConfig, path: &str, report: &mut Report<'_>) {
+    let given = [
+        ("url", handler.url.is_some()),
+        ("discover", handler.discover.is_some()),
+        ("strict_dapr", handler.strict_dapr),
+        ("body", handler.body != HttpBody::default()),
+    ];
+    for (key, _) in given.iter().filter(|(_, given)| *given) {
+        report.problem(&format!("{path}.{key}"), "is a key of kind = \"http\" alone");
+    }
+}
+
+fn check_schedule(schedule: &ScheduleConfig, path: &str, report: &mut Report<'_>) {
+    check_name(&schedule.name, path, report);
+    let fields = schedule.cron.split_whitespace().count();
+    let is_macro = schedule.cron.starts_with('@') && schedule.cron.len() > 1;
+    if !is_macro && !matches!(fields, 5 | 6) && !schedule.cron.contains(" without ") {
+        report.problem(
+            &format!("{path}.cron"),
+            format!("`{}` has {fields} fields; cron has 5 or 6, or a name such as @hourly", schedule.cron),
+        );
+    }
+    let zone = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '_' | '-' | '+');
+    if schedule.timezone.is_empty() || !schedule.timezone.chars().all(zone) {
+        report.problem(&format!("{path}.timezone"), format!("`{}` is no zone; write it like \"Europe/Berlin\"", schedule.timezone));
+    }
+    match (&schedule.event, &schedule.http) {
+        (None, None) => report.problem(&format!("{path}.name"), "a schedule needs event, the type to publish, or http, the URL to POST to"),
+        (Some(_), Some(_)) => report.problem(&format!("{path}.http"), "goes instead of event, not with it; keep one"),
+        (Some(event), None) => drop(report.expect(&format!("{path}.event"), text::event_type(event))),
+        (None, Some(url)) => drop(report.expect(&format!("{path}.http"), text::url(url, WEB))),
+    }
+}

@@ -1,0 +1,346 @@
+//! One test per kind of configuration that is refused: the whole report, so that it is also the record of what users read.
+
+use super::load;
+use crate::config::Role;
+
+/// The problems of a file, without the report's first line.
+fn problems(file: &str) -> Vec<String> {
+    let report = load().file(file).report();
+    report.lines().skip(1).map(|line| line.trim_start().to_owned()).collect()
+}
+
+#[track_caller]
+fn rejects(file: &str, problem: &str) {
+    assert_eq!(problems(file), [problem]);
+}
+
+#[test]
+fn every_problem_is_in_one_report_with_its_origin() {
+    let file = "[kafka]\nbrokrs = \"a:1\"\n[engine]\ndrain_timeout = \"25\"\nconcurrency = 0\n[[handlers]]\nname = \"a\"\nkind = \"htp\"\n\
+                [[handlers]]\nname = \"b\"\nkind = \"http\"\n[dlq]\ntopic = \"a b\"";
+    let report = load()
+        .file(file)
+        .env("WORKER_STORE__WHEN_DOWN", "wait")
+        .env("WORKER_STORE__ULR", "x")
+        .env("WORKER_PUBLISH__API_TOKEN_FILE", "/nonexistent/token")
+        .set("store.retention=for ever")
+        .set("nonsense")
+        .property("security.protocol")
+        .role(Role::Consumer)
+        .report();
+    let expected = "12 problems in the configuration
+  --set: write it as --set path=value, for example --set kafka.brokers=localhost:9092
+  --set store.retention: `store.retention`: `for ever` is no duration; write it like \"30s\" or \"1h 30m\"
+  -X: write it as -X property=value, for example -X security.protocol=ssl
+  F:2: unknown key `kafka.brokrs`; did you mean `kafka.brokers`?
+  F:4: `engine.drain_timeout`: `25` is no duration; write it like \"25s\"
+  F:5: `engine.concurrency`: `0` is no whole number from 1 to 65536
+  F:8: `handlers[0].kind`: `htp` is none of log, http; did you mean \"http\"?
+  F:11: `handlers[1].kind`: an http handler needs url, or discover for an app with Dapr's routes
+  F:13: `dlq.topic`: `a b` is no topic name: letters, digits, `.`, `_` and `-` only
+  env WORKER_PUBLISH__API_TOKEN_FILE: cannot read the secret `publish.api_token` from /nonexistent/token: No such file or directory (os error 2)
+  env WORKER_STORE__ULR: unknown key `store.ulr`; did you mean `store.url` (WORKER_STORE__URL)?
+  env WORKER_STORE__WHEN_DOWN: `store.when_down`: `wait` is none of hold, bypass";
+    let sorted = |report: &str| -> Vec<String> {
+        let mut lines: Vec<_> = report.lines().skip(1).map(str::to_owned).collect();
+        lines.sort();
+        lines
+    };
+    assert_eq!(sorted(&report), sorted(expected));
+    assert!(report.starts_with("12 problems in the configuration\n"));
+}
+
+#[test]
+fn a_file_that_is_not_toml_is_told_with_its_lines_and_without_their_text() {
+    let report = load().file("app_id = \"a\"\n[store]\nurl = hunter2\n[kafka\n").report();
+    assert!(report.contains("F:3: not TOML: ") && report.contains("F:4: not TOML: "), "{report}");
+    assert!(!report.contains("hunter2"), "{report}");
+}
+
+#[test]
+fn a_missing_file_is_told_together_with_the_rest() {
+    let mut load = load().env("WORKER_STORE__ULR", "x");
+    load.sources.files.push("/nonexistent/worker.toml".into());
+    let report = load.report();
+    assert!(report.contains("/nonexistent/worker.toml: cannot be read: No such file"), "{report}");
+    assert!(report.contains("WORKER_STORE__ULR"), "{report}");
+}
+
+#[test]
+fn an_unknown_key_is_told_with_the_nearest_one() {
+    rejects("[kafak]\nbrokers = \"a\"", "F:1: unknown key `kafak`; did you mean `kafka`?");
+    rejects("brokers = \"a\"", "F:1: unknown key `brokers`; did you mean `kafka.brokers`?");
+    rejects("\n[zzz]", "F:2: unknown key `zzz`");
+    rejects("[engine]\n\"drain timeout\" = \"1s\"", "F:2: unknown key `engine.\"drain timeout\"`; did you mean `engine.drain_timeout`?");
+    rejects("[retry.\"a.b\"]\ndelay = [\"1s\"]", "F:2: unknown key `retry.\"a.b\".delay`; did you mean `retry.\"a.b\".delays`?");
+    rejects(
+        "[[handlers]]\nname = \"a\"\nkind = \"log\"\nevent = [\"a.b\"]",
+        "F:4: unknown key `handlers[0].event`; did you mean `handlers[0].events`?",
+    );
+    rejects("app_id_file = \"x\"", "F:1: unknown key `app_id_file`; did you mean `app_id`?");
+}
+
+#[test]
+fn a_value_of_the_wrong_kind_is_told_with_the_right_one() {
+    rejects("app_id = 5", "F:1: `app_id`: must be text, in quotes");
+    rejects("kafka = 5", "F:1: `kafka`: must be a table");
+    rejects("handlers = 5", "F:1: `handlers`: must be a list of tables");
+    rejects("handlers = [5]", "F:1: `handlers[0]`: must be a table");
+    rejects("[kafka]\ntopics = \"a\"", "F:2: `kafka.topics`: must be a list of texts, like [\"a\", \"b\"]");
+    rejects("[kafka.properties]\n\"a.b\" = [1]", "F:2: `kafka.properties.\"a.b\"`: must be one value, as text");
+    rejects("[catalog]\nvalidate = \"yes\"", "F:2: `catalog.validate`: `yes` is neither true nor false");
+    rejects("[engine]\nmax_held_events = 1.5", "F:2: `engine.max_held_events`: `1.5` is no whole number from 1 up");
+    rejects("[engine]\nmemory = \"lots\"", "F:2: `engine.memory`: `lots` is no size; write it like \"256MiB\"");
+    rejects("[engine]\ndrain_timeout = 25", "F:2: `engine.drain_timeout`: `25` is no duration; write it like \"25s\"");
+    rejects("[retry]\n\"a.b\" = \"1s\"", "F:2: `retry.\"a.b\"`: must be a table with delays and jitter");
+    rejects("[engine]\nconcurrency = 99999999999999999999", "F:2: the number 99999999999999999999 is too large");
+    rejects("[store]\nurl = 5", "F:2: `store.url`: must be text, in quotes");
+}
+
+#[test]
+fn retry_rules_are_checked() {
+    rejects(
+        "[retry.\"a.b\"]\ndelays = [\"1s\", \"soon\"]",
+        "F:2: `retry.\"a.b\".delays`: `soon` is no duration; write it like \"30s\" or \"1h 30m\"",
+    );
+    rejects(
+        "[retry.\"a.b\"]\ndelays = [\"0s\"]",
+        "F:2: `retry.\"a.b\".delays`: a delay of 0s would hammer what just failed; [] means no retry",
+    );
+    rejects("[retry.\"a.b\"]\ndelays = [\"8d\"]", "F:2: `retry.\"a.b\".delays`: 8days is longer than 7days");
+    rejects("[retry.\"a.b\"]\njitter = 0.2", "F:2: `retry.\"a.b\".jitter`: `0.2` is no number from 0 to 0.1");
+    rejects(
+        "[retry.\"a*\"]\njitter = 0.0",
+        "F:2: `retry.\"a*\"`: `a*` is no type pattern; a star stands for whole segments at the end, as in \"task.*\"",
+    );
+}
+
+#[test]
+fn handlers_are_checked() {
+    let handler = |rest: &str| format!("[[handlers]]\nname = \"a\"\n{rest}");
+    rejects(&handler("kind = \"http\""), "F:3: `handlers[0].kind`: an http handler needs url, or discover for an app with Dapr's routes");
+    rejects(
+        &handler("kind = \"http\"\nurl = \"http://h\"\ndiscover = \"http://h\""),
+        "F:5: `handlers[0].discover`: goes instead of url, not with it; keep one",
+    );
+    rejects(
+        &handler("kind = \"http\"\nurl = \"h:8000\""),
+        "F:4: `handlers[0].url`: `h:8000` is no URL: no scheme; write it like \"http://host..\"",
+    );
+    rejects(&handler("kind = \"log\"\nurl = \"http://h\""), "F:4: `handlers[0].url`: is a key of kind = \"http\" alone");
+    rejects(
+        &handler("kind = \"log\"\nevents = []"),
+        "F:4: `handlers[0].events`: matches no type, so the handler would never run; leave the key out for every type",
+    );
+    rejects(
+        &handler("kind = \"log\"\nevents = [\"*.created\"]"),
+        "F:4: `handlers[0].events`: `*.created` is no type pattern; a star stands for whole segments at the end",
+    );
+    rejects(&handler("kind = \"log\"\ntimeout = \"0s\""), "F:4: `handlers[0].timeout`: 0s is not between 1ms and 1h");
+    rejects(&handler("kind = \"log\"\nconcurrency = 0"), "F:4: `handlers[0].concurrency`: `0` is no whole number from 1 to 65536");
+    rejects(
+        "[[handlers]]\nkind = \"log\"",
+        "F:1: `handlers[0]`: `name` is missing (unique: a metric label, and part of every retry and dead letter)",
+    );
+    rejects(&handler("events = [\"*\"]"), "F:1: `handlers[0]`: `kind` is missing (a log line per event, or delivery to an app)");
+    rejects(
+        "[[handlers]]\nname = \"a b\"\nkind = \"log\"",
+        "F:2: `handlers[0].name`: `a b` is no name: 1 to 64 letters, digits, `.`, `_` and `-`",
+    );
+}
+
+#[test]
+fn two_handlers_of_one_name_are_told_with_both_places() {
+    rejects(
+        "[[handlers]]\nname = \"a\"\nkind = \"log\"\n[[handlers]]\nname = \"a\"\nkind = \"log\"",
+        "F:5: `handlers[1].name`: `a` is taken by `handlers[0].name` (F:2); names must be unique",
+    );
+}
+
+#[test]
+fn a_consumer_without_handlers_is_shown_the_lines_to_add() {
+    let report = load().role(Role::Consumer).report();
+    assert!(report.contains("`handlers`: a consumer needs at least one handler"), "{report}");
+    assert!(report.contains("\n    [[handlers]]\n    name = \"todo-api\"\n    kind = \"http\"\n    url = "), "{report}");
+    assert!(load().role(Role::Producer).run().is_ok());
+    assert!(load().run().is_ok(), "a command without a role needs no handlers");
+    let lines: Vec<_> = report.lines().skip(2).map(str::trim).collect();
+    load().role(Role::Consumer).file(&lines.join("\n")).ok();
+}
+
+#[test]
+fn properties_that_the_worker_sets_are_refused_with_the_reason() {
+    let owned = |name: &str, value: &str, why: &str| {
+        let load = load().property(&format!("{name}={value}"));
+        let report = load.report().replace('"', "");
+        assert_eq!(
+            report,
+            format!("1 problem in the configuration\n  -X {name}: `kafka.properties.{name}`: the worker sets this itself: {why}")
+        );
+    };
+    owned("bootstrap.servers", "a:1", "use kafka.brokers");
+    owned("metadata.broker.list", "a:1", "use kafka.brokers");
+    owned("group.id", "g", "use kafka.group_id");
+    owned("auto.offset.reset", "latest", "use engine.start_at");
+    let commit = "it commits an offset once everything before it is settled; see engine.commit_interval";
+    owned("enable.auto.commit", "true", commit);
+    owned("enable.auto.offset.store", "true", commit);
+    owned("acks", "1", "all, because a yes must mean that the event is stored");
+    owned("enable.idempotence", "false", "true, because a repeated send must not be a second event");
+    owned("transactional.id", "t", "it uses no transactions");
+    load().property("acks=all").property("enable.auto.commit=false").property("enable.idempotence=true").ok();
+    rejects(
+        "[kafka.producer]\npartitioner = \"random\"",
+        "F:2: `kafka.producer.partitioner`: the worker sets this itself: use kafka.partitioner",
+    );
+}
+
+#[test]
+fn kip_848_leaves_the_session_to_the_broker() {
+    for name in ["session.timeout.ms", "heartbeat.interval.ms", "partition.assignment.strategy"] {
+        rejects(
+            &format!("[kafka.properties]\n\"group.protocol\" = \"consumer\"\n[kafka.consumer]\n\"{name}\" = \"6000\""),
+            &format!("F:4: `kafka.consumer.\"{name}\"`: does not go with group.protocol = \"consumer\": there the broker sets it"),
+        );
+        load().property("group.protocol=classic").property(&format!("{name}=3000")).ok();
+    }
+    rejects(
+        "[kafka.consumer]\n\"group.protocol\" = \"new\"",
+        "F:2: `kafka.consumer.\"group.protocol\"`: `new` is neither classic nor consumer",
+    );
+}
+
+#[test]
+fn group_timings_that_cannot_work_are_refused() {
+    rejects(
+        "[kafka.consumer]\n\"heartbeat.interval.ms\" = 10000",
+        "F:2: `kafka.consumer.\"heartbeat.interval.ms\"`: 10s is not below session.timeout.ms (10s): the group would lose the worker all the time",
+    );
+    rejects(
+        "[kafka.consumer]\n\"session.timeout.ms\" = \"10s\"",
+        "F:2: `kafka.consumer.\"session.timeout.ms\"`: `10s` is no number of milliseconds",
+    );
+    rejects(
+        "[engine]\ndrain_timeout = \"5m\"",
+        "F:2: `engine.drain_timeout`: 5m is not below max.poll.interval.ms (5m): the group would throw the worker out while it drains",
+    );
+}
+
+#[test]
+fn brokers_and_topics_are_checked() {
+    rejects(
+        "[kafka]\nbrokers = \"http://a:9092\"",
+        "F:2: `kafka.brokers`: `http://a:9092` is no broker: only a security protocol can stand before ://; write it like \"broker-1:9092,broker-2:9092\"",
+    );
+    rejects(
+        "[kafka]\ntopics = []",
+        "F:2: `kafka.topics`: names no topic; leave the key out to read every catalogue topic that a handler needs",
+    );
+    rejects("[kafka]\ntopics = [\"^a\"]", "F:2: `kafka.topics`: `^a`: topics are listed by name, not by pattern");
+    rejects("[kafka]\ntopics = [\"dlq\"]", "F:2: `kafka.topics`: `dlq` is dlq.topic: what fails there would go round in circles");
+    rejects("app_id = \"\"", "F:1: `app_id`: must not be empty: it is the default consumer group and every event's source");
+    rejects("[kafka]\ngroup_id = \" \"", "F:2: `kafka.group_id`: must not be empty");
+}
+
+#[test]
+fn the_store_is_checked_without_showing_its_password() {
+    rejects(
+        "[store]\nurl = \"http://u:hunter2@h\"",
+        "F:2: `store.url`: `http://u:***@h` is no URL: the scheme is none of redis, rediss, valkey, valkeys, redis+sentinel, rediss+sentinel, \
+         redis-sentinel, redis+cluster, rediss+cluster, redis-cluster; write it like \"redis://host..\", or \"memory\"",
+    );
+    rejects(
+        "[store]\nprefix = \"a{b}\"",
+        "F:2: `store.prefix`: must be text without white space and braces, which Redis Cluster reads as a hash tag",
+    );
+    rejects("[store]\nretention = \"0s\"", "F:2: `store.retention`: must be above zero: it is how long a duplicate is recognised");
+}
+
+#[test]
+fn a_secret_given_twice_or_from_an_empty_file_is_refused() {
+    rejects("[store]\nurl = \"memory\"\nurl_file = \"/dev/null\"", "F:3: `store.url` is given twice: here by file, and by F:2; keep one");
+    rejects("[store]\nurl_file = \"/dev/null\"", "F:2: cannot read the secret `store.url` from /dev/null: the file is empty");
+    rejects("[store]\nurl_file = 5", "F:2: the file of `store.url` must be the path of a file, as text");
+}
+
+#[test]
+fn limits_of_the_engine_are_sane() {
+    rejects("[engine]\nmemory = \"1000\"", "F:2: `engine.memory`: must be 1MiB or more");
+    rejects("[engine]\ncommit_interval = \"0s\"", "F:2: `engine.commit_interval`: 0s is not between 1ms and 10m");
+    rejects("[engine]\nmax_hold_age = \"0s\"", "F:2: `engine.max_hold_age`: must be above zero");
+    rejects(
+        "[dlq]\nbreaker_ratio = 0",
+        "F:2: `dlq.breaker_ratio`: must be above 0: the breaker would never let an event die; 1 switches it off",
+    );
+    rejects("[dlq]\nbreaker_ratio = 2", "F:2: `dlq.breaker_ratio`: `2` is no number from 0 to 1");
+    rejects("[catalog]\ndir = \"\"", "F:2: `catalog.dir`: must name a folder");
+}
+
+#[test]
+fn listeners_are_addresses_that_can_be_bound_together() {
+    rejects("[http]\nlisten = \":9464\"", "F:2: `http.listen`: `:9464` is no address: the host is missing; write it like \"0.0.0.0:9464\"");
+    let shared = "[http]\nlisten = \"0.0.0.0:3500\"";
+    rejects(shared, "default: `publish.listen`: `127.0.0.1:3500` is taken by `http.listen` (F:2)");
+    let handler = "\n[[handlers]]\nname = \"a\"\nkind = \"log\"";
+    load().file(&format!("{shared}{handler}")).role(Role::Consumer).ok();
+    rejects(
+        "[publish]\npubsubs = [\"a/b\"]",
+        "F:2: `publish.pubsubs`: a name is empty, or has white space or a slash: no request could ever say it",
+    );
+}
+
+#[test]
+fn schedules_are_checked() {
+    let schedule = |rest: &str| format!("[[schedules]]\nname = \"a\"\n{rest}");
+    rejects(
+        &schedule("cron = \"* * *\"\nevent = \"a.b\""),
+        "F:3: `schedules[0].cron`: `* * *` has 3 fields; cron has 5 or 6, or a name such as @hourly",
+    );
+    rejects(
+        &schedule("cron = \"@hourly\""),
+        "F:2: `schedules[0].name`: a schedule needs event, the type to publish, or http, the URL to POST to",
+    );
+    rejects(
+        &schedule("cron = \"@hourly\"\nevent = \"a.*\""),
+        "F:4: `schedules[0].event`: `a.*` is no event type; write it like \"task.created\"",
+    );
+    rejects(
+        &schedule("cron = \"@hourly\"\nevent = \"a.b\"\ntimezone = \"Central European\""),
+        "F:5: `schedules[0].timezone`: `Central European` is no zone; write it like \"Europe/Berlin\"",
+    );
+}
+
+#[test]
+fn lists_of_tables_do_not_come_from_the_environment() {
+    let report = load().env("WORKER_HANDLERS__0__URL", "http://h").report();
+    assert!(report.contains("`handlers` is a list of tables: give it in a file, or by --set 'handlers=[{..}]'"), "{report}");
+}
+
+#[test]
+fn what_is_allowed_and_probably_not_meant_is_a_warning() {
+    let warns = |file: &str, warning: &str| assert_eq!(load().file(file).warnings(), [warning]);
+    warns(
+        "[publish]\nlisten = \"0.0.0.0:3500\"",
+        "F:2: `publish.listen`: `0.0.0.0:3500` is open to other machines without publish.api_token: anyone there can publish",
+    );
+    warns("[store]\nbypass_after = \"1m\"", "F:2: `store.bypass_after`: has no effect with store.when_down = \"hold\"");
+    warns(
+        "[engine]\nmax_hold_age = \"30m\"",
+        "default: `retry.\"task.completed\".delays`: 35m 30s in all is longer than engine.max_hold_age (30m): the user's backlog overflows before the last retry",
+    );
+    warns("[engine]\nmemory = \"2MiB\"", "F:2: `engine.memory`: below 16MiB: partitions will be held most of the time");
+    warns(
+        "[kafka.properties]\n\"sasl.username\" = \"u\"",
+        "F:2: `kafka.properties.\"sasl.username\"`: has no effect without \"security.protocol\" = \"sasl_ssl\"",
+    );
+    warns(
+        "[kafka.consumer]\n\"session.timeout.ms\" = 5000",
+        "F:2: `kafka.consumer.\"session.timeout.ms\"`: 5s is below what a broker accepts by default (group.min.session.timeout.ms, 6s)",
+    );
+    warns(
+        "[[handlers]]\nname = \"a\"\nkind = \"log\"\nconcurrency = 1000",
+        "F:4: `handlers[0].concurrency`: more than engine.concurrency (256), which stays the limit",
+    );
+    let lonely = load().set("kafka.brokers=embedded").role(Role::Producer).warnings();
+    assert_eq!(lonely.len(), 1, "{lonely:?}");
+}
