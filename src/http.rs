@@ -1,6 +1,8 @@
 //! HTTP listeners of both roles.
 
+pub mod auth;
 pub mod ops;
+pub mod publish;
 
 use std::io;
 

@@ -14,6 +14,7 @@ pub mod handler;
 pub mod engine;
 pub mod kafka;
 pub mod store;
+pub mod publish;
 pub mod handlers;
 pub mod http;
 pub mod roles;
