@@ -1,5 +1,8 @@
 //! Assembles a role from its parts and runs it.
 
+pub mod ingest;
+pub mod input;
+
 use std::{path::PathBuf, time::Duration};
 
 use crate::config::{ConfigErrors, Loaded, Role};
