@@ -1,10 +1,15 @@
 //! Integration tests that need nothing installed: the real binary, the embedded broker, and the store in memory.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 mod config;
 #[path = "../contract/store.rs"]
 mod contract;
 mod engine;
-mod rig;
 mod healthcheck;
+mod http_handler;
+mod ingest;
+mod ops;
+mod publish;
+mod rig;
 mod store;
+mod support;
