@@ -365,6 +365,38 @@ async fn a_redis_that_hangs_is_unavailable_within_the_limit_and_late_calls_do_no
     );
 }
 
+/// Half-open: the network swallowed the connection, and neither end was told.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_went_mute_is_replaced() {
+    let stack = stack_or_skip!(Stack::shared());
+    let target = stack.redis().trim_start_matches("redis://").to_owned();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("redis://{}", listener.local_addr().unwrap());
+    let (mute, _) = tokio::sync::broadcast::channel::<()>(1);
+    let muting = mute.clone();
+    let proxy = tokio::spawn(async move {
+        let mut kept = Vec::new();
+        loop {
+            let (mut near, _) = listener.accept().await.unwrap();
+            let (mut muted, target) = (muting.subscribe(), target.clone());
+            kept.push(tokio::spawn(async move {
+                let mut far = tokio::net::TcpStream::connect(target).await.unwrap();
+                tokio::select! {
+                    _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
+                    _ = muted.recv() => std::future::pending().await,
+                }
+            }));
+        }
+    });
+    let limits = Timing { answer: Duration::from_millis(300), ..Timing::default() };
+    let store = RedisStore::new(RedisOptions { timing: limits, ..options(&url, &unique("store")) }).unwrap();
+    let (lease, _) = take(&store, &partition(0), "a", 0).await;
+    mute.send(()).unwrap();
+    assert!(is_away(&renew(&store, &lease).await));
+    assert_eq!(renew(&store, &lease).await, Ok(Renewed::Ours { waiter: false }));
+    proxy.abort();
+}
+
 /// A save that its caller gave up on and that a dead connection delivers late.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_save_that_arrives_after_a_later_one_is_not_taken() {
@@ -530,4 +562,40 @@ async fn twelve_partitions_share_one_connection_and_get_their_own_answers() {
         }
     });
     join_all(lanes).await;
+}
+
+/// A measurement, not a promise: `tests/stack run cargo test --test e2e -- --ignored --nocapture cost_of_an_event`.
+#[ignore = "prints figures"]
+#[tokio::test(flavor = "multi_thread")]
+async fn the_cost_of_an_event() {
+    const LANES: i32 = 6;
+    const ROUNDS: usize = 100;
+    const BATCH: usize = 500;
+    let stack = stack_or_skip!(Stack::private(&["redis"]));
+    let redis = Redis::new(stack.redis(), |_| {}).await;
+    let started = std::time::Instant::now();
+    join_all((0..LANES).map(|lane| {
+        let redis = &redis;
+        async move {
+            let (lease, _) = take(&redis.one, &partition(lane), "a", 0).await;
+            for round in 0..ROUNDS {
+                let first = (usize::try_from(lane).unwrap() * ROUNDS + round) * BATCH;
+                let members: Vec<_> = (first..first + BATCH).map(event).collect();
+                redis.one.check(&lease, Check { members: members.clone(), mark: Some(1), ..Check::default() }).await.unwrap();
+                assert_eq!(redis.one.finish(&lease, members).await, Ok(BATCH));
+            }
+        }
+    }))
+    .await;
+    let took = started.elapsed().as_secs_f64();
+    let events = f64::from(LANES) * f64::from(u32::try_from(ROUNDS * BATCH).unwrap());
+    println!("checked and finished: {:.0} events/s", events / took);
+    for line in redis.ask::<String>(&["INFO", "all"]).await.lines() {
+        let micros = line.split_once("usec=").and_then(|(_, rest)| rest.split(',').next()?.parse::<f64>().ok());
+        if let (true, Some(micros)) = (["cmdstat_evalsha", "cmdstat_smismember"].iter().any(|name| line.starts_with(name)), micros) {
+            println!("{}: {:.2} us per event", line.split(':').next().unwrap(), micros / events);
+        } else if line.starts_with("used_cpu_user:") || line.starts_with("used_cpu_sys:") || line.starts_with("used_memory_dataset:") {
+            println!("{line}");
+        }
+    }
 }

@@ -123,12 +123,14 @@ impl Link {
         }
     }
 
-    /// Sends a pipeline over a connection of its own to a server that need not be one the store accepts.
-    pub(super) async fn look<T: FromRedisValue>(&self, pipeline: &Pipeline) -> Result<T, StoreError> {
+    /// Sends a pipeline over a connection of its own to a server that need not be one the store accepts; answers also how long that took.
+    pub(super) async fn look<T: FromRedisValue>(&self, pipeline: &Pipeline) -> Result<(T, Duration), StoreError> {
         let limit = self.timing.connect;
         let answer = tokio::time::timeout(limit, async {
             let mut connection = self.open().await?;
-            pipeline.query_async(&mut connection).await.map_err(|error| self.explain(&error).0)
+            let sent = Instant::now();
+            let answer = pipeline.query_async(&mut connection).await.map_err(|error| self.explain(&error).0)?;
+            Ok((answer, sent.elapsed()))
         });
         answer.await.unwrap_or_else(|_| Err(self.silent(limit)))
     }

@@ -23,6 +23,28 @@ pub struct Probe {
     pub clock_difference_ms: i64,
     /// One exchange.
     pub round_trip: Duration,
+    pub(super) info: ServerInfo,
+}
+
+impl Probe {
+    /// What to mend, though the store runs: one sentence each, with the fix.
+    ///
+    /// # Errors
+    /// Where the store would not run here, with the reason and the fix; `allow_eviction` as configured.
+    pub fn judge(&self, allow_eviction: bool) -> Result<Vec<String>, StoreError> {
+        self.info.usable()?;
+        let mut warnings = Vec::from_iter(self.info.eviction(allow_eviction)?);
+        if !self.append_only {
+            warnings.push(String::from("appendonly is off: a restart forgets finished events; CONFIG SET appendonly yes"));
+        }
+        if self.clock_difference_ms.abs() > 5000 {
+            warnings.push(format!(
+                "its clock is {} s away from this machine's: retries' due times are told on it; set up time synchronisation",
+                self.clock_difference_ms / 1000
+            ));
+        }
+        Ok(warnings)
+    }
 }
 
 /// The lines of `INFO` that matter; a line that is missing is empty or 0.
@@ -100,6 +122,27 @@ impl ServerInfo {
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_probe_says_what_to_mend() {
+        let mut probe = Probe {
+            address: String::from("h:6379"),
+            version: String::from("7.0.15"),
+            policy: String::from("noeviction"),
+            maxmemory: 0,
+            used_memory: 1,
+            append_only: true,
+            clock_difference_ms: -4000,
+            round_trip: Duration::from_millis(1),
+            info: info("maxmemory:0 maxmemory_policy:noeviction"),
+        };
+        assert_eq!(probe.judge(false), Ok(vec![]));
+        (probe.append_only, probe.clock_difference_ms) = (false, 60_000);
+        assert_eq!(probe.judge(false).unwrap().len(), 2);
+        probe.info = info("maxmemory:1 maxmemory_policy:allkeys-lfu");
+        assert!(probe.judge(false).is_err());
+        assert_eq!(probe.judge(true).unwrap().len(), 3);
+    }
 
     fn info(lines: &str) -> ServerInfo {
         ServerInfo::parse(&format!("# Server\r\nredis_version:7.0.15\r\n{}\r\n", lines.replace(' ', "\r\n")))
