@@ -20,6 +20,9 @@ pub mod prepare;
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests;
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod properties;
 
 use std::sync::Arc;
 

@@ -17,7 +17,7 @@ use crate::outcome::DeadReason;
 
 /// Most memory that decoding a value takes at once, per byte of it: a list of digits becomes a tree of values when it is validated.
 /// Without validation it is 4.
-pub const MEMORY_PER_BYTE: usize = 64;
+pub const MEMORY_PER_BYTE: usize = 128;
 
 /// Most memory that decoding takes besides, in bytes.
 pub const MEMORY_BASE: usize = 64 * 1024;

@@ -119,3 +119,102 @@ pub fn new_id(now: DateTime<Utc>) -> String {
     let seconds = u64::try_from(now.timestamp()).unwrap_or_default();
     Uuid::new_v7(Timestamp::from_unix(NoContext, seconds, now.timestamp_subsec_nanos())).to_string()
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use chrono::DateTime;
+    use serde_json::{Value, json};
+
+    use super::{InputError, Options, Prepared, prepare};
+    use crate::event::{Catalog, ids};
+
+    fn options() -> Options<'static> {
+        let now = DateTime::from_timestamp(1_767_000_000, 0).unwrap();
+        Options { topic: None, validate: true, user_optional: false, now, source: "todo-worker" }
+    }
+
+    fn ready(text: &str, options: &Options<'_>) -> Result<Prepared, InputError> {
+        prepare(&Catalog::embedded().unwrap(), text.as_bytes(), options)
+    }
+
+    fn written(prepared: &Prepared) -> Value {
+        serde_json::from_slice(&prepared.value).unwrap()
+    }
+
+    #[test]
+    fn a_minimal_event_is_written_in_full() {
+        let prepared = ready(r#"{"event_type":"task.completed","user_id":"user-456","task_id":123}"#, &options()).unwrap();
+        assert_eq!(
+            (&*prepared.event_type, prepared.user_id.as_deref(), &*prepared.topic),
+            ("task.completed", Some("user-456"), "task-events")
+        );
+        assert_eq!(uuid::Uuid::parse_str(&prepared.event_id).unwrap().get_version_num(), 7);
+        let time = "2025-12-29T09:20:00Z";
+        let expected = json!({
+            "event_id": prepared.event_id, "event_type": "task.completed", "event_version": "1.0", "timestamp": time, "source": "todo-worker",
+            "data": { "task_id": 123, "user_id": "user-456", "completed_at": time }
+        });
+        assert_eq!(written(&prepared), expected);
+    }
+
+    #[test]
+    fn an_id_is_derived_where_type_task_and_time_are_given() {
+        let text = r#"{"event_type":"reminder.triggered","user_id":"u","task_id":5,"timestamp":"2025-12-31T09:00:00"}"#;
+        let prepared = ready(text, &options()).unwrap();
+        assert_eq!(prepared.event_id, ids::of_event("reminder.due", "5", "2025-12-31T09:00:00Z").to_string());
+        assert_eq!(&*prepared.topic, "reminders");
+    }
+
+    #[test]
+    fn unknown_fields_and_metadata_are_passed_on() {
+        let text = r#"{"event_type":"task.deleted","user_id":"u","task_id":5,"tenant":{"id":1.50},"metadata":{"correlation_id":"c"},"data":{"why":null}}"#;
+        let prepared = ready(text, &options()).unwrap();
+        let text = std::str::from_utf8(&prepared.value).unwrap();
+        assert!(
+            text.contains(r#""tenant":{"id":1.50}"#)
+                && text.contains(r#""metadata":{"correlation_id":"c"}"#)
+                && text.contains(r#""why":null"#)
+        );
+    }
+
+    #[test]
+    fn a_cloudevent_is_written_as_its_event_with_its_trace_context() {
+        let text = r#"{"specversion":"1.0","type":"task.completed","source":"app","id":"ce","traceparent":"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01","data":{"task_id":1,"user_id":"u"}}"#;
+        let prepared = ready(text, &options()).unwrap();
+        assert_eq!((prepared.event_id.as_str(), &written(&prepared)["source"]), ("ce", &json!("app")));
+        assert_eq!(prepared.traceparent.as_deref(), Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"));
+    }
+
+    #[test]
+    fn errors_name_the_rule_and_never_the_payload() {
+        let secret = "s3cret".repeat(40);
+        for (text, code, message) in [
+            ("{oops", "undecodable", "not JSON, line 1 column 2".to_owned()),
+            ("[{}]", "undecodable", "an array: one record is one event".to_owned()),
+            (r#"{"user_id":"u"}"#, "undecodable", "event_type: missing".to_owned()),
+            (r#"{"event_type":"task.created"}"#, "missing_user_id", "user_id: missing at the top, in data and in metadata".to_owned()),
+            (r#"{"event_type":"task.made","user_id":"u"}"#, "unknown_type", "event_type: `task.made` is not in the catalogue".to_owned()),
+            (
+                &format!(r#"{{"event_type":"task.created","user_id":"u","task_id":1,"data":{{"title":"{secret}"}}}}"#),
+                "schema",
+                "data.title: longer than 200 characters (task.created 1.0)".to_owned(),
+            ),
+        ] {
+            assert_eq!(ready(text, &options()), Err(InputError { code, message }), "{text}");
+        }
+    }
+
+    #[test]
+    fn without_validation_a_user_and_a_topic_are_still_needed() {
+        let off = Options { validate: false, ..options() };
+        let unknown = r#"{"event_type":"shop.sold","user_id":"u","price":9007199254740993}"#;
+        assert_eq!(ready(unknown, &off).unwrap_err().code(), "no_topic");
+        let prepared = ready(unknown, &Options { topic: Some("shop"), ..off.clone() }).unwrap();
+        assert_eq!((&*prepared.topic, &written(&prepared)["price"]), ("shop", &json!(9_007_199_254_740_993_i64)));
+        assert_eq!(ready(r#"{"event_type":"shop.sold"}"#, &off).unwrap_err().code(), "missing_user_id");
+        let keyed = Options { user_optional: true, ..options() };
+        let prepared = ready(r#"{"event_type":"task.completed","task_id":1}"#, &keyed).unwrap();
+        assert_eq!((prepared.user_id.as_deref(), written(&prepared)["data"].get("user_id")), (None, None));
+    }
+}

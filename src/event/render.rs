@@ -120,6 +120,9 @@ impl Event {
         if view.head.source.text().is_none() {
             event.set_value("source", &json!(view.source().unwrap_or(UNKNOWN_SOURCE)));
         }
+        if view.own_user().is_none() {
+            event.set_value("user_id", &json!(self.user_id));
+        }
         if (past || view.data().is_none())
             && let Some(data) = complete::fields(view, self.facts())
         {
@@ -157,8 +160,10 @@ pub(super) fn canonical(view: &View<'_>, event: &Canonical<'_>) -> Bytes {
     out.set_value("event_version", &json!(version.to_string()));
     out.set_value("timestamp", &json!(time::format(facts.time)));
     out.set_value("source", &json!(event.source));
-    let data = complete::fields(view, facts).map(|fields| fields.to_raw()).or_else(|| view.data().map(ToOwned::to_owned));
-    out.set("data", Cow::Owned(data.unwrap_or_default()));
+    let data = complete::fields(view, facts);
+    let same = |name: &str, value: &str| data.as_ref().and_then(|data| data.get(name)).is_some_and(|found| found.get() == value);
+    let sent_data = || view.data().map(ToOwned::to_owned).unwrap_or_default();
+    out.set("data", Cow::Owned(data.as_ref().map_or_else(sent_data, Fields::to_raw)));
     metadata(view, &mut out);
     if view.shape == Shape::Event
         && let Ok(sent) = serde_json::from_str::<Fields<'_>>(view.text)
@@ -167,14 +172,20 @@ pub(super) fn canonical(view: &View<'_>, event: &Canonical<'_>) -> Bytes {
         let lifted = |name: &str| {
             ["task_id", "user_id"].contains(&name) || facts.kind.is_some_and(|kind| kind.lift.iter().any(|lifted| lifted == name))
         };
-        let used = |name: &str| match name {
+        let used = |name: &str, value: &str| match name {
             "event_id" | "event_type" | "event_version" | "timestamp" | "source" | "data" | "metadata" => true,
             "payload" => view.head.data.is_none(),
-            name => lifted(name),
+            name => lifted(name) && same(name, value),
         };
-        for (name, value) in sent.iter().filter(|(name, _)| !used(name)) {
+        for (name, value) in sent.iter().filter(|(name, value)| !used(name, value.get())) {
             out.set(name, Cow::Owned(value.to_owned()));
         }
+    }
+    // Data may name another user than the event's own, which stood at the top and goes on standing there.
+    if let Some(user) = facts.user_id
+        && !same("user_id", raw(&user.into()).get())
+    {
+        out.set_value("user_id", &json!(user));
     }
     to_bytes(&out.to_raw())
 }

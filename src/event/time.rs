@@ -1,6 +1,6 @@
 //! Timestamps as producers write them, to UTC.
 
-use chrono::{DateTime, FixedOffset, NaiveDate, SecondsFormat, TimeDelta, Utc};
+use chrono::{DateTime, Datelike, FixedOffset, NaiveDate, SecondsFormat, TimeDelta, Utc};
 
 /// Reads an RFC 3339 time, and what Python's and JavaScript's standard libraries write besides: a space for the `T`, no seconds, an
 /// offset without colon, no offset at all (then it is UTC), a date alone (then it is midnight). `None` for anything else.
@@ -35,7 +35,12 @@ pub fn parse(text: &str) -> Option<DateTime<Utc>> {
     if second > 60 {
         return None;
     }
-    local.checked_sub_signed(offset(rest)?).map(|utc| utc.and_utc())
+    local.checked_sub_signed(offset(rest)?).map(|utc| utc.and_utc()).filter(in_calendar)
+}
+
+/// Four digits of year: what can be written so that it is read again.
+fn in_calendar(time: &DateTime<Utc>) -> bool {
+    (0..=9999).contains(&time.year())
 }
 
 /// The form that this worker writes: RFC 3339 in UTC with `Z`, as many decimals as are needed.
@@ -45,7 +50,7 @@ pub fn format(time: DateTime<Utc>) -> String {
 
 /// A record's timestamp, milliseconds since 1970; the epoch where it has none or one that no calendar knows.
 pub(super) fn of_record(millis: Option<i64>) -> DateTime<Utc> {
-    millis.filter(|millis| *millis >= 0).and_then(DateTime::from_timestamp_millis).unwrap_or_default()
+    millis.filter(|millis| *millis >= 0).and_then(DateTime::from_timestamp_millis).filter(in_calendar).unwrap_or_default()
 }
 
 fn digits(bytes: &[u8]) -> Option<u32> {
@@ -117,6 +122,7 @@ mod tests {
             "2025-12-31T09:00:00+99:00",
             "2025-12-31T09:00:00 UTC",
             "29/12/2025",
+            "9999-12-31T23:00:00-05:00",
             "２０２５-12-31",
         ] {
             assert_eq!(parse(text), None, "{text}");

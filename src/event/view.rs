@@ -94,8 +94,12 @@ impl<'a> View<'a> {
 
     /// Whose event it is: the first of the top, the data, the metadata, the CloudEvent around it.
     pub(super) fn user(&self) -> Option<&str> {
-        let outer = || self.outer.as_ref().and_then(|outer| outer.user_id.text().or_else(|| outer.userid.text()));
-        [&self.head.user_id, &self.data.user_id, &self.metadata.user_id].into_iter().find_map(Scalar::text).or_else(outer)
+        self.own_user().or_else(|| self.outer.as_ref().and_then(|outer| outer.user_id.text().or_else(|| outer.userid.text())))
+    }
+
+    /// As [`View::user`], without the CloudEvent around it.
+    pub(super) fn own_user(&self) -> Option<&str> {
+        [&self.head.user_id, &self.data.user_id, &self.metadata.user_id].into_iter().find_map(Scalar::text)
     }
 
     /// Which task: an integer or a string, of the top or the data.
