@@ -1,0 +1,331 @@
+//! The one file with unsafe code: partition queues, zero-copy records, and the few calls that rdkafka does not wrap.
+//!
+//! # Safety
+//! Four kinds of pointers of librdkafka are held here; each rests on a documented rule of `rdkafka.h`:
+//!
+//! * The client (`rd_kafka_t`). Every queue and every batch of records holds an `Arc` of the client it came from, so the client is
+//!   destroyed after them. All functions used here are thread-safe on it.
+//! * A queue (`rd_kafka_queue_t`) from `rd_kafka_queue_new` or `rd_kafka_queue_get_partition` is one reference of ours and is given
+//!   back once, by `rd_kafka_queue_destroy`. Destroying a partition's handle leaves the partition's own queue alone.
+//! * A record (`rd_kafka_message_t`) from a consume call is ours until `rd_kafka_message_destroy`, which may be called from any thread.
+//!   Payload, key and topic do not move or change meanwhile. Headers are decoded into the record on first use: that mutates it behind a
+//!   shared pointer, so a record is `Send` but not `Sync`.
+//! * Lists (`rd_kafka_topic_partition_list_t`) stay owned by rdkafka's `TopicPartitionList`; only their fields are read.
+
+use std::{
+    ffi::{CStr, CString, c_char, c_void},
+    marker::PhantomData,
+    ptr::{self, NonNull},
+    slice,
+    sync::Arc,
+    thread,
+    time::Duration,
+};
+
+use rdkafka::{
+    ClientContext, TopicPartitionList,
+    client::Client,
+    consumer::{BaseConsumer, Consumer, ConsumerContext},
+    error::{KafkaError as Native, RDKafkaErrorCode},
+};
+use rdkafka_sys as sys;
+
+use crate::event::record::{RawRecord, RecordBatch};
+
+/// A consumer that many own; whoever lets go last does not wait for it to close.
+pub(super) struct Shared<C: ConsumerContext + 'static>(Option<BaseConsumer<C>>);
+
+impl<C: ConsumerContext + 'static> Shared<C> {
+    pub(super) fn new(consumer: BaseConsumer<C>) -> Arc<Self> {
+        Arc::new(Self(Some(consumer)))
+    }
+
+    /// Closes the consumer on this thread, however long it takes.
+    pub(super) fn close(mut self) {
+        drop(self.0.take());
+    }
+}
+
+impl<C: ConsumerContext + 'static> std::ops::Deref for Shared<C> {
+    type Target = BaseConsumer<C>;
+
+    #[expect(clippy::expect_used, reason = "taken only by close and drop, which nothing can follow")]
+    fn deref(&self) -> &BaseConsumer<C> {
+        self.0.as_ref().expect("an open consumer")
+    }
+}
+
+impl<C: ConsumerContext + 'static> Drop for Shared<C> {
+    /// Closing can take seconds, and the last owner may be a batch on a runtime's worker.
+    fn drop(&mut self) {
+        if let Some(consumer) = self.0.take() {
+            let _ = thread::Builder::new().name("kafka-drop".to_owned()).spawn(move || drop(consumer));
+        }
+    }
+}
+
+fn code(error: sys::rd_kafka_resp_err_t) -> Result<(), RDKafkaErrorCode> {
+    match RDKafkaErrorCode::from(error) {
+        RDKafkaErrorCode::NoError => Ok(()),
+        error => Err(error),
+    }
+}
+
+/// Asks any broker for its cluster's members: answered means that the brokers are there.
+pub(super) fn ping<C: ClientContext>(client: &Client<C>, timeout: Duration) -> Result<(), Native> {
+    let mut metadata: *const sys::rd_kafka_metadata = ptr::null();
+    let ms = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
+    // SAFETY: the client lives as long as its borrow; the answer is written only on success and destroyed below.
+    let error = unsafe { sys::rd_kafka_metadata(client.native_ptr(), 0, ptr::null_mut(), &mut metadata, ms) };
+    if !metadata.is_null() {
+        // SAFETY: given to us by the call above, once.
+        unsafe { sys::rd_kafka_metadata_destroy(metadata) };
+    }
+    code(error).map_err(Native::MetadataFetch)
+}
+
+/// Whether this member's group hands out partitions one by one; `false` also before it has joined.
+pub(super) fn cooperative<C: ConsumerContext>(consumer: &BaseConsumer<C>) -> bool {
+    // SAFETY: the client lives as long as its borrow; the answer is a static text or null.
+    unsafe {
+        let name = sys::rd_kafka_rebalance_protocol(consumer.client().native_ptr());
+        !name.is_null() && CStr::from_ptr(name).to_bytes() == b"COOPERATIVE"
+    }
+}
+
+/// The log's end as the last fetch of that partition saw it; asks nobody.
+pub(super) fn cached_log_end<C: ConsumerContext>(consumer: &BaseConsumer<C>, topic: &CStr, partition: i32) -> Option<i64> {
+    let (mut low, mut high) = (-1, -1);
+    // SAFETY: the client lives as long as its borrow, the name is a C string, both results are written by the call.
+    let error =
+        unsafe { sys::rd_kafka_get_watermark_offsets(consumer.client().native_ptr(), topic.as_ptr(), partition, &mut low, &mut high) };
+    (code(error).is_ok() && high >= 0).then_some(high)
+}
+
+/// Each entry's metadata as bytes: another program's may be no text, on which rdkafka's own accessor panics.
+pub(super) fn metadata_of(list: &TopicPartitionList) -> Vec<Option<Vec<u8>>> {
+    let count = list.count();
+    if count == 0 {
+        return Vec::new();
+    }
+    // SAFETY: a list of `count` entries owned by `list`; metadata is null or `metadata_size` readable bytes.
+    unsafe {
+        let entries = slice::from_raw_parts((*list.ptr()).elems, count);
+        entries
+            .iter()
+            .map(|entry| {
+                (!entry.metadata.is_null()).then(|| slice::from_raw_parts(entry.metadata.cast::<u8>(), entry.metadata_size).to_vec())
+            })
+            .collect()
+    }
+}
+
+/// The partition that librdkafka's partitioner gives a key.
+pub(super) fn partition_of(fnv1a: bool, key: &[u8], partitions: i32) -> i32 {
+    let partitioner = if fnv1a { sys::rd_kafka_msg_partitioner_fnv1a } else { sys::rd_kafka_msg_partitioner_murmur2 };
+    // SAFETY: these two look at the key and the count only; topic and opaques are unused.
+    unsafe { partitioner(ptr::null(), key.as_ptr().cast::<c_void>(), key.len(), partitions, ptr::null_mut(), ptr::null_mut()) }
+}
+
+/// Makes groups of an in-process cluster start without the usual wait for more members.
+pub(super) fn no_initial_rebalance_delay<C: ClientContext>(client: &Client<C>) -> bool {
+    // SAFETY: the client lives as long as its borrow and owns the cluster.
+    unsafe {
+        let cluster = sys::rd_kafka_handle_mock_cluster(client.native_ptr());
+        if !cluster.is_null() {
+            sys::rd_kafka_mock_group_initial_rebalance_delay_ms(cluster, 0);
+        }
+        !cluster.is_null()
+    }
+}
+
+/// A queue of fetched records: a partition's own, or one that many are forwarded to.
+pub(super) struct Queue<C: ConsumerContext + 'static> {
+    queue: NonNull<sys::rd_kafka_queue_t>,
+    _client: Arc<Shared<C>>,
+}
+
+// SAFETY: a queue handle is thread-safe in librdkafka, and the client behind the `Arc` is too.
+unsafe impl<C: ConsumerContext + 'static> Send for Queue<C> {}
+
+impl<C: ConsumerContext + 'static> Queue<C> {
+    /// An empty queue.
+    pub(super) fn common(client: &Arc<Shared<C>>) -> Option<Self> {
+        // SAFETY: the client is alive; the result is ours or null.
+        let queue = NonNull::new(unsafe { sys::rd_kafka_queue_new(client.client().native_ptr()) })?;
+        Some(Self { queue, _client: Arc::clone(client) })
+    }
+
+    /// The queue of one partition, which needs not be assigned yet.
+    pub(super) fn of_partition(client: &Arc<Shared<C>>, topic: &CStr, partition: i32) -> Option<Self> {
+        // SAFETY: the client is alive, the name a C string; the result is ours or null.
+        let queue = unsafe { sys::rd_kafka_queue_get_partition(client.client().native_ptr(), topic.as_ptr(), partition) };
+        Some(Self { queue: NonNull::new(queue)?, _client: Arc::clone(client) })
+    }
+
+    /// From now on records go to `to`, and what waits goes there first.
+    pub(super) fn forward(&self, to: &Self) {
+        // SAFETY: both handles are alive.
+        unsafe { sys::rd_kafka_queue_forward(self.queue.as_ptr(), to.queue.as_ptr()) };
+    }
+
+    /// From now on records wait here.
+    pub(super) fn keep(&self) {
+        // SAFETY: the handle is alive; null ends forwarding.
+        unsafe { sys::rd_kafka_queue_forward(self.queue.as_ptr(), ptr::null_mut()) };
+    }
+
+    /// Up to `max` records, waiting at most `timeout` for the first and not at all for the others.
+    ///
+    /// (`rd_kafka_consume_batch_queue` alone waits the whole time for a full batch.)
+    pub(super) fn read(&self, timeout: Duration, max: usize, into: &mut Vec<Message>) {
+        let ms = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
+        // SAFETY: the handle is alive; a record that is returned is ours.
+        let first = unsafe { sys::rd_kafka_consume_queue(self.queue.as_ptr(), ms) };
+        let Some(first) = NonNull::new(first) else { return };
+        into.push(Message(first));
+        let mut rest: Vec<*mut sys::rd_kafka_message_t> = Vec::with_capacity(max.saturating_sub(1));
+        // SAFETY: room for `capacity` pointers, of which the call writes the first `count`; each is ours.
+        unsafe {
+            let count = sys::rd_kafka_consume_batch_queue(self.queue.as_ptr(), 0, rest.as_mut_ptr(), rest.capacity());
+            rest.set_len(usize::try_from(count).unwrap_or(0));
+        }
+        into.extend(rest.into_iter().filter_map(NonNull::new).map(Message));
+    }
+}
+
+impl<C: ConsumerContext + 'static> Drop for Queue<C> {
+    fn drop(&mut self) {
+        // SAFETY: our one reference; the client behind `self.client` is still alive.
+        unsafe { sys::rd_kafka_queue_destroy(self.queue.as_ptr()) };
+    }
+}
+
+/// One record, or one error about a partition, in librdkafka's memory. Valid only while its client lives: [`Batch`] sees to that.
+pub(super) struct Message(NonNull<sys::rd_kafka_message_t>);
+
+// SAFETY: see the file's head: ours alone, immutable but for its headers, destroyable from any thread.
+unsafe impl Send for Message {}
+
+impl Message {
+    fn raw(&self) -> &sys::rd_kafka_message_t {
+        // SAFETY: ours until dropped.
+        unsafe { self.0.as_ref() }
+    }
+
+    /// The error that stands in a record's place.
+    pub(super) fn error(&self) -> Option<RDKafkaErrorCode> {
+        code(self.raw().err).err()
+    }
+
+    /// What tells topics apart as long as this record lives.
+    pub(super) fn topic_id(&self) -> usize {
+        self.raw().rkt as usize
+    }
+
+    /// The topic's name; empty for an error about no topic.
+    pub(super) fn topic(&self) -> &str {
+        if self.raw().rkt.is_null() {
+            return "";
+        }
+        // SAFETY: the record holds its topic; the name is a C string of the topic.
+        unsafe { CStr::from_ptr(sys::rd_kafka_topic_name(self.raw().rkt)) }.to_str().unwrap_or_default()
+    }
+
+    /// The partition's number.
+    pub(super) fn partition(&self) -> i32 {
+        self.raw().partition
+    }
+}
+
+impl Drop for Message {
+    fn drop(&mut self) {
+        // SAFETY: ours, given back once.
+        unsafe { sys::rd_kafka_message_destroy(self.0.as_ptr()) };
+    }
+}
+
+/// Bytes at `data`, `None` where there are none at all; an empty key or value is not null.
+///
+/// # Safety
+/// `data` is null or points to `len` bytes that outlive `'a`.
+unsafe fn bytes<'a>(data: *const c_void, len: usize) -> Option<&'a [u8]> {
+    // SAFETY: the caller's promise.
+    (!data.is_null()).then(|| unsafe { slice::from_raw_parts(data.cast::<u8>(), len) })
+}
+
+impl RawRecord for Message {
+    fn offset(&self) -> i64 {
+        self.raw().offset
+    }
+
+    fn timestamp(&self) -> Option<i64> {
+        let mut kind = sys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
+        // SAFETY: the record is ours; the kind is written by the call.
+        let timestamp = unsafe { sys::rd_kafka_message_timestamp(self.0.as_ptr(), &mut kind) };
+        (kind != sys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE && timestamp >= 0).then_some(timestamp)
+    }
+
+    fn key(&self) -> Option<&[u8]> {
+        // SAFETY: the record's own memory.
+        unsafe { bytes(self.raw().key, self.raw().key_len) }
+    }
+
+    fn value(&self) -> Option<&[u8]> {
+        // SAFETY: the record's own memory.
+        unsafe { bytes(self.raw().payload, self.raw().len) }
+    }
+
+    fn headers(&self, each: &mut dyn FnMut(&str, Option<&[u8]>)) {
+        let mut headers = ptr::null_mut();
+        // SAFETY: the record is ours and used by one thread at a time; the list found belongs to it.
+        if code(unsafe { sys::rd_kafka_message_headers(self.0.as_ptr(), &mut headers) }).is_err() {
+            return;
+        }
+        for index in 0.. {
+            let (mut name, mut value, mut len): (*const c_char, *const c_void, usize) = (ptr::null(), ptr::null(), 0);
+            // SAFETY: the list is alive; the three results are written on success and belong to the record.
+            if code(unsafe { sys::rd_kafka_header_get_all(headers, index, &mut name, &mut value, &mut len) }).is_err() {
+                return;
+            }
+            // SAFETY: a header's name is a C string, its value null or `len` bytes.
+            let (name, value) = unsafe { (CStr::from_ptr(name), bytes(value, len)) };
+            each(&name.to_string_lossy(), value);
+        }
+    }
+}
+
+/// Records of one partition with the client whose memory they are.
+pub(super) struct Batch<C: ConsumerContext + 'static> {
+    // Declared first, dropped first: the records go before the client.
+    messages: Vec<Message>,
+    _client: Arc<Shared<C>>,
+    _not_sync: PhantomData<*const ()>,
+}
+
+// SAFETY: records may move between threads, see the file's head; `PhantomData` only takes `Sync` away.
+unsafe impl<C: ConsumerContext + 'static> Send for Batch<C> {}
+
+impl<C: ConsumerContext + 'static> Batch<C> {
+    /// All `messages` must come from `client`.
+    pub(super) fn new(client: &Arc<Shared<C>>, messages: Vec<Message>) -> Self {
+        Self { messages, _client: Arc::clone(client), _not_sync: PhantomData }
+    }
+}
+
+impl<C: ConsumerContext + 'static> RecordBatch for Batch<C> {
+    fn len(&self) -> usize {
+        self.messages.len()
+    }
+
+    fn for_each(&self, each: &mut dyn FnMut(&dyn RawRecord)) {
+        for message in &self.messages {
+            each(message);
+        }
+    }
+}
+
+/// A topic's name for the calls above; Kafka's names hold no NUL.
+pub(super) fn c_name(topic: &str) -> CString {
+    CString::new(topic).unwrap_or_default()
+}

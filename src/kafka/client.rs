@@ -1,0 +1,467 @@
+//! Builds every client's configuration in one place, and says whether the brokers are there.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+        mpsc,
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use rdkafka::{
+    ClientConfig, ClientContext,
+    client::DefaultClientContext,
+    config::{FromClientConfigAndContext, RDKafkaLogLevel},
+    consumer::{BaseConsumer, Consumer, ConsumerContext},
+    error::KafkaError as Native,
+    types::RDKafkaErrorCode,
+};
+
+use super::batch;
+use crate::config::{
+    Config,
+    kafka::{Partitioner, Properties},
+};
+
+/// Why Kafka could not be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum KafkaError {
+    /// A property that librdkafka refuses, or one that the worker must own.
+    #[error("{0}")]
+    Config(String),
+    /// No broker answers.
+    #[error("no Kafka broker answers at {brokers}: {reason}")]
+    Unreachable {
+        /// The configured addresses.
+        brokers: String,
+        /// The client's words.
+        reason: String,
+    },
+    /// The brokers' access rules or credentials forbid it.
+    #[error("Kafka does not allow it: {0}")]
+    Forbidden(String),
+    /// Anything else that Kafka answered.
+    #[error("{0}")]
+    Refused(String),
+}
+
+impl KafkaError {
+    /// The metric label.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Config(_) => "config",
+            Self::Unreachable { .. } => "unreachable",
+            Self::Forbidden(_) => "forbidden",
+            Self::Refused(_) => "refused",
+        }
+    }
+
+    /// Sorts a client's error; `brokers` is named where none answers.
+    pub(super) fn from_native(error: &Native, brokers: &str) -> Self {
+        use RDKafkaErrorCode as Code;
+        match error {
+            // Never the value, which librdkafka's words repeat: it may be a secret.
+            Native::ClientConfig(_, words, key, value) if value.is_empty() => Self::Config(format!("kafka property `{key}`: {words}")),
+            Native::ClientConfig(_, words, key, value) => {
+                Self::Config(format!("kafka property `{key}`: {}", words.replace(value.as_str(), "...")))
+            }
+            Native::ClientCreation(words) => Self::Config(words.clone()),
+            other => match other.rdkafka_error_code() {
+                Some(
+                    Code::BrokerTransportFailure
+                    | Code::AllBrokersDown
+                    | Code::OperationTimedOut
+                    | Code::Resolve
+                    | Code::MessageTimedOut
+                    | Code::RequestTimedOut
+                    | Code::NetworkException,
+                ) => Self::Unreachable { brokers: brokers.to_owned(), reason: other.to_string() },
+                Some(
+                    Code::Authentication
+                    | Code::SaslAuthenticationFailed
+                    | Code::TopicAuthorizationFailed
+                    | Code::GroupAuthorizationFailed
+                    | Code::ClusterAuthorizationFailed,
+                ) => Self::Forbidden(other.to_string()),
+                _ => Self::Refused(other.to_string()),
+            },
+        }
+    }
+}
+
+/// Properties that carry the worker's promises, with the only value they can have (`None`: set elsewhere in the configuration).
+const OWNED: &[(&str, Option<&str>, &str)] = &[
+    ("bootstrap.servers", None, "set `kafka.brokers`"),
+    ("metadata.broker.list", None, "set `kafka.brokers`"),
+    ("group.id", None, "set `kafka.group_id`"),
+    ("partitioner", None, "set `kafka.partitioner`"),
+    ("enable.auto.commit", Some("false"), "an offset is committed when its event is settled"),
+    ("enable.auto.offset.store", Some("false"), "an offset is committed when its event is settled"),
+    ("auto.offset.reset", None, "set `engine.start_at`"),
+    ("isolation.level", Some("read_committed"), "events of aborted transactions must not run"),
+    ("enable.idempotence", Some("true"), "a retried publish must not write twice or out of order"),
+    ("acks", Some("all"), "a publish is answered when every in-sync replica has it"),
+    ("request.required.acks", Some("all"), "a publish is answered when every in-sync replica has it"),
+    ("transactional.id", None, "the worker does not use transactions"),
+    ("allow.auto.create.topics", Some("false"), "topics are created by `worker topics apply`"),
+    ("enable.partition.eof", Some("false"), "the worker has no use for it"),
+    ("test.mock.num.brokers", None, "set `kafka.brokers = \"embedded\"`"),
+];
+
+/// Properties of group membership: they mean nothing to a client that joins none.
+const MEMBERSHIP: &[&str] = &[
+    "group.protocol",
+    "group.instance.id",
+    "group.remote.assignor",
+    "partition.assignment.strategy",
+    "session.timeout.ms",
+    "heartbeat.interval.ms",
+    "max.poll.interval.ms",
+];
+
+/// Checks the user's properties against those that the worker owns.
+///
+/// # Errors
+/// [`KafkaError::Config`] naming the first one and what to do instead.
+pub fn check_properties(config: &Config) -> Result<(), KafkaError> {
+    let tables = [
+        ("kafka.properties", &config.kafka.properties),
+        ("kafka.consumer", &config.kafka.consumer),
+        ("kafka.producer", &config.kafka.producer),
+    ];
+    for (table, properties) in tables {
+        for (key, value) in properties {
+            if let Some((_, fixed, why)) = OWNED.iter().find(|(owned, ..)| owned == key)
+                && *fixed != Some(value.as_str())
+            {
+                return Err(KafkaError::Config(format!("{table}.\"{key}\" belongs to the worker: {why}")));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Makes clients from the configuration.
+#[derive(Debug, Clone)]
+pub struct Clients {
+    brokers: String,
+    group_id: String,
+    partitioner: Partitioner,
+    properties: Properties,
+    consumer: Properties,
+    producer: Properties,
+}
+
+impl Clients {
+    /// Reads the configuration.
+    ///
+    /// # Errors
+    /// [`KafkaError::Config`] for a property that the worker owns.
+    pub fn new(config: &Config) -> Result<Self, KafkaError> {
+        check_properties(config)?;
+        let kafka = &config.kafka;
+        Ok(Self {
+            brokers: kafka.brokers.clone(),
+            group_id: kafka.group_id.clone().unwrap_or_else(|| config.app_id.clone()),
+            partitioner: kafka.partitioner,
+            properties: kafka.properties.clone(),
+            consumer: kafka.consumer.clone(),
+            producer: kafka.producer.clone(),
+        })
+    }
+
+    /// The configured addresses, for messages.
+    pub fn brokers(&self) -> &str {
+        &self.brokers
+    }
+
+    /// The consumer group.
+    pub fn group_id(&self) -> &str {
+        &self.group_id
+    }
+
+    /// The configured partitioner.
+    pub fn partitioner(&self) -> Partitioner {
+        self.partitioner
+    }
+
+    fn base(&self) -> ClientConfig {
+        let mut base = ClientConfig::new();
+        base.set("client.id", "worker")
+            .set("socket.keepalive.enable", "true")
+            .set("socket.timeout.ms", "15000")
+            .set("reconnect.backoff.max.ms", "2000")
+            .set("log.connection.close", "false");
+        base
+    }
+
+    /// Lays the user's properties over `base`, then what nobody may change.
+    fn finish(&self, mut base: ClientConfig, tables: &[&Properties], without: &[&str]) -> ClientConfig {
+        for (key, value) in tables.iter().copied().flatten() {
+            if !without.contains(&key.as_str()) {
+                base.set(key, value);
+            }
+        }
+        base.set("bootstrap.servers", &self.brokers).set("allow.auto.create.topics", "false");
+        base
+    }
+
+    fn property(&self, key: &str) -> Option<&str> {
+        self.consumer.get(key).or_else(|| self.properties.get(key)).map(String::as_str)
+    }
+
+    /// Whether the group runs by KIP-848.
+    pub fn next_generation_protocol(&self) -> bool {
+        self.property("group.protocol").is_some_and(|protocol| protocol.eq_ignore_ascii_case("consumer"))
+    }
+
+    /// The longest time between two polls before the group takes the partitions away.
+    pub fn max_poll_interval(&self) -> Duration {
+        let ms = self.property("max.poll.interval.ms").and_then(|ms| ms.parse().ok()).unwrap_or(300_000);
+        Duration::from_millis(ms)
+    }
+
+    /// The client that joins the group and commits; it reads no records.
+    pub(super) fn member(&self) -> ClientConfig {
+        let mut base = self.base();
+        base.set("topic.metadata.refresh.interval.ms", "60000");
+        if !self.next_generation_protocol() {
+            base.set("partition.assignment.strategy", "cooperative-sticky")
+                .set("session.timeout.ms", "10000")
+                .set("heartbeat.interval.ms", "1000");
+        }
+        self.consuming(self.finish(base, &[&self.properties, &self.consumer], &[]))
+    }
+
+    /// The client that reads the member's partitions, each with at most `queue_kib` of prefetch while it is not read.
+    pub(super) fn fetcher(&self, queue_kib: u64) -> ClientConfig {
+        let mut base = self.base();
+        base.set("client.id", "worker-fetch")
+            .set("fetch.message.max.bytes", "262144")
+            .set("fetch.wait.max.ms", "100")
+            .set("fetch.queue.backoff.ms", "5")
+            .set("queued.min.messages", "100000")
+            .set("queued.max.messages.kbytes", queue_kib.to_string());
+        self.consuming(self.finish(base, &[&self.properties, &self.consumer], MEMBERSHIP))
+    }
+
+    /// The client that reads single old records again.
+    pub(super) fn reader(&self) -> ClientConfig {
+        let mut base = self.base();
+        base.set("client.id", "worker-reread")
+            .set("fetch.wait.max.ms", "5")
+            .set("fetch.queue.backoff.ms", "5")
+            .set("fetch.message.max.bytes", "65536");
+        let mut config = self.consuming(self.finish(base, &[&self.properties, &self.consumer], MEMBERSHIP));
+        config.set("queued.min.messages", "1000").set("queued.max.messages.kbytes", "1024");
+        config
+    }
+
+    fn consuming(&self, mut config: ClientConfig) -> ClientConfig {
+        config
+            .set("group.id", &self.group_id)
+            .set("enable.auto.commit", "false")
+            .set("enable.auto.offset.store", "false")
+            .set("isolation.level", "read_committed")
+            // A position that the log no longer has is decided here, not jumped over in silence.
+            .set("auto.offset.reset", "error");
+        config
+    }
+
+    /// The client that writes.
+    pub(super) fn producer(&self) -> ClientConfig {
+        let mut base = self.base();
+        base.set("linger.ms", "5")
+            .set("compression.type", "lz4")
+            .set("delivery.timeout.ms", "30000")
+            .set("queue.buffering.max.kbytes", "65536")
+            .set("queue.buffering.max.messages", "100000");
+        let mut config = self.finish(base, &[&self.properties, &self.producer], &[]);
+        let partitioner = match self.partitioner {
+            Partitioner::Murmur2Random => "murmur2_random",
+            Partitioner::Fnv1aRandom => "fnv1a_random",
+        };
+        config.set("enable.idempotence", "true").set("acks", "all").set("partitioner", partitioner);
+        config
+    }
+
+    /// The client that asks and changes topics; it joins no group.
+    pub(super) fn admin(&self) -> ClientConfig {
+        let mut config = self.finish(self.base(), &[&self.properties], MEMBERSHIP);
+        config.set("client.id", "worker-admin");
+        config
+    }
+
+    /// Builds a client and sorts what can go wrong.
+    pub(super) fn create<C: ClientContext, T: FromClientConfigAndContext<C>>(config: &ClientConfig, context: C) -> Result<T, KafkaError> {
+        config.create_with_context(context).map_err(|error| KafkaError::from_native(&error, config.get("bootstrap.servers").unwrap_or("")))
+    }
+
+    /// Waits until a broker answers, saying so once and then every 10 s; `None` waits for ever.
+    ///
+    /// Blocks: call it from a thread that may.
+    ///
+    /// # Errors
+    /// [`KafkaError::Unreachable`] past the deadline, at once [`KafkaError::Config`] for properties no client can be made of.
+    pub fn wait_for_brokers_blocking(&self, deadline: Option<Duration>) -> Result<(), KafkaError> {
+        let probe: BaseConsumer<Logs> = Self::create(&self.admin(), Logs::quiet())?;
+        let started = Instant::now();
+        let mut told: Option<Instant> = None;
+        loop {
+            let left = deadline.map_or(Duration::from_secs(3), |limit| limit.saturating_sub(started.elapsed()).min(Duration::from_secs(3)));
+            match batch::ping(probe.client(), left.max(Duration::from_millis(100))) {
+                Ok(()) => return Ok(()),
+                Err(error) => {
+                    let error = KafkaError::from_native(&error, &self.brokers);
+                    if deadline.is_some_and(|limit| started.elapsed() >= limit) {
+                        return Err(error);
+                    }
+                    if told.is_none_or(|at| at.elapsed() > Duration::from_secs(10)) {
+                        told = Some(Instant::now());
+                        tracing::warn!(kafka.brokers = %self.brokers, error = %error, "kafka does not answer, trying again");
+                    }
+                    let _ = probe.poll(Duration::ZERO);
+                    thread::sleep(Duration::from_millis(200));
+                }
+            }
+        }
+    }
+
+    /// As [`Self::wait_for_brokers_blocking`], on a thread of its own.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn wait_for_brokers(&self, deadline: Option<Duration>) -> Result<(), KafkaError> {
+        let clients = self.clone();
+        let (answer, answered) = tokio::sync::oneshot::channel();
+        let spawned = thread::Builder::new().name("kafka-wait".to_owned()).spawn(move || {
+            let _ = answer.send(clients.wait_for_brokers_blocking(deadline));
+        });
+        match spawned {
+            Ok(_) => answered.await.unwrap_or_else(|_| Err(KafkaError::Refused("the waiting thread died".to_owned()))),
+            Err(error) => Err(KafkaError::Refused(format!("no thread: {error}"))),
+        }
+    }
+}
+
+/// librdkafka's own logs and errors, told through `tracing`.
+#[derive(Debug, Clone, Default)]
+pub struct Logs {
+    quiet: bool,
+}
+
+impl Logs {
+    /// For a client whose trouble is expected and reported by its user.
+    pub fn quiet() -> Self {
+        Self { quiet: true }
+    }
+}
+
+impl ClientContext for Logs {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        log(level, facility, message, self.quiet);
+    }
+
+    fn error(&self, error: Native, reason: &str) {
+        if !self.quiet {
+            report(&error, reason);
+        }
+    }
+}
+
+impl ConsumerContext for Logs {}
+
+/// One log line of librdkafka. Its severities are louder than ours: a broker that is away is an error there, and retried.
+pub(super) fn log(level: RDKafkaLogLevel, facility: &str, message: &str, quiet: bool) {
+    match level {
+        _ if quiet => tracing::debug!(kafka.facility = facility, "librdkafka: {message}"),
+        RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error | RDKafkaLogLevel::Warning => {
+            tracing::warn!(kafka.facility = facility, "librdkafka: {message}");
+        }
+        RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => tracing::info!(kafka.facility = facility, "librdkafka: {message}"),
+        RDKafkaLogLevel::Debug => tracing::debug!(kafka.facility = facility, "librdkafka: {message}"),
+    }
+}
+
+/// A client-wide error that librdkafka deals with by itself.
+pub(super) fn report(error: &Native, reason: &str) {
+    tracing::warn!(kafka.error = %error, "kafka client: {reason}");
+}
+
+/// Whether the brokers answer, asked every 2 s by a thread of its own: false at most 6 s after they went away.
+pub struct Pulse {
+    up: Arc<AtomicBool>,
+    asked: Arc<AtomicU64>,
+    stop: Option<mpsc::SyncSender<()>>,
+}
+
+/// Time between two questions.
+const PULSE: Duration = Duration::from_secs(2);
+/// Time for an answer.
+const PATIENCE: Duration = Duration::from_secs(4);
+
+impl Pulse {
+    /// Starts asking; `also` runs after each answer with whether there was one.
+    ///
+    /// # Errors
+    /// Where the client or its thread cannot be made.
+    pub fn start(clients: &Clients, mut also: impl FnMut(&BaseConsumer<Logs>, bool) + Send + 'static) -> Result<Self, KafkaError> {
+        let probe: BaseConsumer<Logs> = Clients::create(&clients.admin(), Logs::quiet())?;
+        let up = Arc::new(AtomicBool::new(false));
+        let asked = Arc::new(AtomicU64::new(0));
+        let (stop, stopped) = mpsc::sync_channel(1);
+        let brokers = clients.brokers.clone();
+        let shared = (Arc::clone(&up), Arc::clone(&asked));
+        thread::Builder::new()
+            .name("kafka-pulse".to_owned())
+            .spawn(move || {
+                let (up, asked) = shared;
+                let mut first = true;
+                loop {
+                    let answer = batch::ping(probe.client(), PATIENCE);
+                    // Its logs and errors wait in the queue that a poll serves.
+                    while probe.poll(Duration::ZERO).is_some() {}
+                    let is_up = answer.is_ok();
+                    let was_up = up.swap(is_up, Ordering::Relaxed);
+                    if let Err(error) = &answer
+                        && (was_up || first)
+                    {
+                        tracing::warn!(kafka.brokers = %brokers, error = %error, "kafka does not answer, trying again");
+                    } else if is_up && !was_up && !first {
+                        tracing::info!(kafka.brokers = %brokers, "kafka answers again");
+                    }
+                    first = false;
+                    asked.fetch_add(1, Ordering::Relaxed);
+                    also(&probe, is_up);
+                    let wait = if is_up { PULSE } else { Duration::from_millis(500) };
+                    if !matches!(stopped.recv_timeout(wait), Err(mpsc::RecvTimeoutError::Timeout)) {
+                        return;
+                    }
+                }
+            })
+            .map_err(|error| KafkaError::Refused(format!("no thread: {error}")))?;
+        Ok(Self { up, asked, stop: Some(stop) })
+    }
+
+    /// Whether the last question was answered.
+    pub fn brokers_up(&self) -> bool {
+        self.up.load(Ordering::Relaxed)
+    }
+
+    /// How many questions were asked; lets a test wait for the next.
+    pub fn asked(&self) -> u64 {
+        self.asked.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Pulse {
+    /// The thread ends by itself after its current question.
+    fn drop(&mut self) {
+        self.stop.take();
+    }
+}
+
+/// The admin client's context; named here so that other files need not know the library's default.
+pub(super) type Plain = DefaultClientContext;

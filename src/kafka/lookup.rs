@@ -1,0 +1,219 @@
+//! Finds out where a partition starts, off the polling thread: the group's commit, the log's ends, the configured start.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, PoisonError, mpsc},
+    thread,
+    time::{Duration, Instant},
+};
+
+use rdkafka::{
+    Offset, TopicPartitionList,
+    consumer::{BaseConsumer, Consumer, ConsumerContext},
+    error::KafkaError as Native,
+};
+
+use super::{batch, client::Logs, commit, member::Membership, rebalance::Lookup};
+use crate::{config::engine::StartAt, engine::ports::Committed, event::record::TopicPartition};
+
+/// Time for one answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Rounds that may wait for their turn or to be taken.
+const WAITING: usize = 256;
+
+/// Where one partition starts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Found {
+    pub(super) partition: TopicPartition,
+    pub(super) committed: Option<Committed>,
+    /// The first offset that counts.
+    pub(super) start: i64,
+    /// The first offset that the log still has from there.
+    pub(super) from: i64,
+    /// The log's end.
+    pub(super) end: i64,
+}
+
+/// The looking-up thread's two ends.
+pub(super) struct Lookups {
+    ask: mpsc::SyncSender<(Lookup, Vec<TopicPartition>)>,
+    found: mpsc::Receiver<(Lookup, Vec<Found>)>,
+}
+
+impl Lookups {
+    /// Starts the thread; it ends when this is dropped.
+    pub(super) fn start(
+        member: commit::Member<Membership>,
+        fetcher: Arc<batch::Shared<Logs>>,
+        start_at: StartAt,
+    ) -> std::io::Result<(Self, thread::JoinHandle<()>)> {
+        let (ask, asked) = mpsc::sync_channel(WAITING);
+        let (answer, found) = mpsc::sync_channel(WAITING);
+        let thread =
+            thread::Builder::new().name("kafka-lookup".to_owned()).spawn(move || serve(&asked, &answer, &member, &fetcher, start_at))?;
+        Ok((Self { ask, found }, thread))
+    }
+
+    /// Asks; `false` where too many questions wait.
+    pub(super) fn ask(&self, lookup: Lookup, partitions: Vec<TopicPartition>) -> bool {
+        self.ask.try_send((lookup, partitions)).is_ok()
+    }
+
+    /// The next answer.
+    pub(super) fn next(&self) -> Option<(Lookup, Vec<Found>)> {
+        self.found.try_recv().ok()
+    }
+}
+
+/// Serves questions in turn; one that gets no answer goes to the end of the line.
+fn serve(
+    asked: &mpsc::Receiver<(Lookup, Vec<TopicPartition>)>,
+    answer: &mpsc::SyncSender<(Lookup, Vec<Found>)>,
+    member: &commit::Member<Membership>,
+    fetcher: &batch::Shared<Logs>,
+    start_at: StartAt,
+) {
+    let mut waiting: VecDeque<(Lookup, Vec<TopicPartition>)> = VecDeque::new();
+    let mut told: Option<Instant> = None;
+    loop {
+        let pause = if waiting.is_empty() { Duration::from_secs(3600) } else { Duration::from_millis(200) };
+        if waiting.is_empty() || told.is_some() {
+            match asked.recv_timeout(pause) {
+                Ok(question) => waiting.push_back(question),
+                Err(mpsc::RecvTimeoutError::Timeout) => {}
+                Err(mpsc::RecvTimeoutError::Disconnected) => return,
+            }
+        }
+        let Some((lookup, partitions)) = waiting.pop_front() else { continue };
+        let Some(consumer) = member.read().unwrap_or_else(PoisonError::into_inner).clone() else { continue };
+        match look_up(&consumer, fetcher, &partitions, start_at) {
+            Ok(found) => {
+                told = None;
+                if answer.try_send((lookup, found)).is_err() {
+                    return;
+                }
+            }
+            Err(error) => {
+                if told.is_none_or(|at| at.elapsed() > Duration::from_secs(10)) {
+                    told = Some(Instant::now());
+                    tracing::warn!(error = %error, "the group's offsets cannot be read, trying again");
+                }
+                waiting.push_back((lookup, partitions));
+            }
+        }
+    }
+}
+
+fn list_of(partitions: &[TopicPartition]) -> TopicPartitionList {
+    let mut list = TopicPartitionList::with_capacity(partitions.len());
+    for partition in partitions {
+        list.add_partition(&partition.topic, partition.partition);
+    }
+    list
+}
+
+/// Each partition's commit in one request; metadata that is no text reads as none (F23).
+pub(super) fn committed<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    partitions: &[TopicPartition],
+) -> Result<Vec<Option<Committed>>, Native> {
+    let list = consumer.committed_offsets(list_of(partitions), PATIENCE)?;
+    let metadata = batch::metadata_of(&list);
+    let mut commits = Vec::with_capacity(partitions.len());
+    for (entry, metadata) in list.elements().iter().zip(metadata) {
+        entry.error()?;
+        commits.push(match entry.offset() {
+            Offset::Offset(offset) => Some(Committed { offset, metadata: metadata.and_then(|bytes| String::from_utf8(bytes).ok()) }),
+            _ => None,
+        });
+    }
+    Ok(commits)
+}
+
+/// One end of each partition's log, one request per broker.
+pub(super) fn log_ends<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    partitions: &[TopicPartition],
+    which: Offset,
+    timeout: Duration,
+) -> Result<Vec<i64>, Native> {
+    let mut list = list_of(partitions);
+    list.set_all_offsets(which)?;
+    let list = consumer.offsets_for_times(list, timeout)?;
+    let mut ends = Vec::with_capacity(partitions.len());
+    for entry in list.elements() {
+        entry.error()?;
+        match entry.offset() {
+            Offset::Offset(offset) => ends.push(offset),
+            _ => return Err(Native::OffsetFetch(rdkafka::error::RDKafkaErrorCode::LeaderNotAvailable)),
+        }
+    }
+    Ok(ends)
+}
+
+fn look_up(
+    member: &BaseConsumer<Membership>,
+    fetcher: &BaseConsumer<Logs>,
+    partitions: &[TopicPartition],
+    start_at: StartAt,
+) -> Result<Vec<Found>, Native> {
+    let commits = committed(member, partitions)?;
+    let lows = log_ends(fetcher, partitions, Offset::Beginning, PATIENCE)?;
+    let ends = log_ends(fetcher, partitions, Offset::End, PATIENCE)?;
+    Ok(partitions
+        .iter()
+        .zip(commits)
+        .zip(lows.into_iter().zip(ends))
+        .map(|((partition, committed), (low, end))| decide(partition.clone(), committed, low, end, start_at))
+        .collect())
+}
+
+/// Where to start between `low` and `end`.
+fn decide(partition: TopicPartition, committed: Option<Committed>, low: i64, end: i64, start_at: StartAt) -> Found {
+    match committed {
+        // Retention was faster than we are: the engine counts from its commit and sees the jump.
+        Some(committed) if committed.offset <= end => {
+            let start = committed.offset;
+            Found { partition, committed: Some(committed), start, from: start.max(low), end }
+        }
+        // The commit is about a log that is no more: the topic was made anew, or lost its end.
+        Some(committed) => {
+            tracing::warn!(
+                kafka.partition = %partition,
+                kafka.offset = committed.offset,
+                kafka.log_end = end,
+                "the committed offset lies beyond the log, reading all of it"
+            );
+            Found { partition, committed: None, start: low, from: low, end }
+        }
+        None => {
+            let start = match start_at {
+                StartAt::Earliest => low,
+                StartAt::Latest => end,
+            };
+            Found { partition, committed: None, start, from: start, end }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn start(committed: Option<i64>, start_at: StartAt) -> (bool, i64, i64) {
+        let committed = committed.map(|offset| Committed { offset, metadata: None });
+        let found = decide(TopicPartition::new("t", 0), committed, 10, 20, start_at);
+        (found.committed.is_some(), found.start, found.from)
+    }
+
+    /// F11, F13, F21.
+    #[test]
+    fn a_partition_starts_at_its_commit_and_only_without_one_where_configured() {
+        assert_eq!(start(Some(15), StartAt::Latest), (true, 15, 15));
+        assert_eq!(start(Some(20), StartAt::Earliest), (true, 20, 20));
+        assert_eq!(start(Some(3), StartAt::Earliest), (true, 3, 10), "retention took 3 to 9: the engine sees the gap");
+        assert_eq!(start(Some(21), StartAt::Latest), (false, 10, 10), "a commit beyond the log is another log's");
+        assert_eq!(start(None, StartAt::Earliest), (false, 10, 10));
+        assert_eq!(start(None, StartAt::Latest), (false, 20, 20));
+    }
+}

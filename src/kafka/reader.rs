@@ -1,0 +1,186 @@
+//! Reads single old records again: the backlog of a user that was kept as stubs.
+
+use std::{
+    sync::{Arc, mpsc},
+    thread,
+    time::{Duration, Instant},
+};
+
+use futures_util::future::BoxFuture;
+use rdkafka::{
+    Offset, TopicPartitionList,
+    consumer::{BaseConsumer, Consumer},
+    error::RDKafkaErrorCode,
+};
+use tokio::sync::oneshot;
+
+use super::{
+    KafkaError,
+    batch::{self, Message, Queue, Shared},
+    client::{Clients, Logs},
+    lookup,
+};
+use crate::{
+    engine::ports::{LogReader, ReadError},
+    event::record::{RawRecord, Record, TopicPartition},
+};
+
+/// Time for one reading, however many records it is about.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Readings that may wait; the engine asks one per partition at most.
+const WAITING: usize = 1024;
+/// Records taken from the client at once.
+const READ: usize = 128;
+/// A hole between two wanted offsets that is read over; beyond it the position is set anew (about 2 ms).
+const STRIDE: i64 = 2_000;
+
+type Request = (TopicPartition, Vec<i64>, oneshot::Sender<Result<Vec<Record>, ReadError>>);
+
+/// A second consumer, outside the group, on a thread of its own. It is assigned anew for each run of offsets: a seek after a pause
+/// takes up to a second, this 2 to 3 ms.
+pub struct KafkaReader {
+    requests: mpsc::SyncSender<Request>,
+}
+
+impl KafkaReader {
+    /// Starts the thread; it ends when the reader is dropped.
+    ///
+    /// # Errors
+    /// Where the properties make no client.
+    pub fn start(clients: &Clients) -> Result<Self, KafkaError> {
+        let consumer: BaseConsumer<Logs> = Clients::create(&clients.reader(), Logs::default())?;
+        let client = Shared::new(consumer);
+        let common = Queue::common(&client).ok_or_else(|| KafkaError::Refused("no queue".to_owned()))?;
+        let (requests, queue) = mpsc::sync_channel::<Request>(WAITING);
+        thread::Builder::new()
+            .name("kafka-reread".to_owned())
+            .spawn(move || {
+                while let Ok((partition, offsets, answer)) = queue.recv() {
+                    // Nobody waits any more where the partition was lost meanwhile.
+                    if !answer.is_closed() {
+                        let _ = answer.send(read(&client, &common, &partition, &offsets));
+                    }
+                }
+            })
+            .map_err(|error| KafkaError::Refused(format!("no thread: {error}")))?;
+        Ok(Self { requests })
+    }
+}
+
+impl LogReader for KafkaReader {
+    fn read<'a>(&'a self, partition: &'a TopicPartition, offsets: &'a [i64]) -> BoxFuture<'a, Result<Vec<Record>, ReadError>> {
+        Box::pin(async move {
+            if offsets.is_empty() {
+                return Ok(Vec::new());
+            }
+            let (answer, answered) = oneshot::channel();
+            self.requests
+                .try_send((partition.clone(), offsets.to_vec(), answer))
+                .map_err(|_| ReadError("too many readings wait".to_owned()))?;
+            answered.await.unwrap_or_else(|_| Err(ReadError("the reader was closed".to_owned())))
+        })
+    }
+}
+
+/// Reads `offsets` in one pass, run by run.
+fn read(client: &Arc<Shared<Logs>>, common: &Queue<Logs>, partition: &TopicPartition, offsets: &[i64]) -> Result<Vec<Record>, ReadError> {
+    let deadline = Instant::now() + PATIENCE;
+    // What the log has now; a record outside of it, or jumped over within it, is gone for good.
+    let one = std::slice::from_ref(partition);
+    let low = lookup::log_ends(client, one, Offset::Beginning, PATIENCE).map_err(|error| ReadError(error.to_string()))?;
+    let end = lookup::log_ends(client, one, Offset::End, PATIENCE).map_err(|error| ReadError(error.to_string()))?;
+    let (Some(low), Some(end)) = (low.first(), end.first()) else { return Err(ReadError("no answer".to_owned())) };
+    let wanted: Vec<i64> = offsets.iter().copied().filter(|offset| (*low..*end).contains(offset)).collect();
+    let mut records = Vec::with_capacity(wanted.len());
+    let mut rest = wanted.as_slice();
+    while let Some(first) = rest.first() {
+        let run = rest.windows(2).position(|pair| pair[1] - pair[0] > STRIDE).map_or(rest.len(), |at| at + 1);
+        let (now, later) = rest.split_at(run);
+        rest = later;
+        let name = batch::c_name(&partition.topic);
+        let queue = Queue::of_partition(client, &name, partition.partition).ok_or_else(|| ReadError("no queue".to_owned()))?;
+        queue.forward(common);
+        let read = assign(client, partition, *first).and_then(|()| read_run(common, partition, now, *end, deadline, &mut records));
+        let let_go = client.unassign().map_err(|error| ReadError(error.to_string()));
+        drain(common);
+        read.and(let_go)?;
+    }
+    Ok(records)
+}
+
+fn assign(client: &Shared<Logs>, partition: &TopicPartition, offset: i64) -> Result<(), ReadError> {
+    let failed = |error: rdkafka::error::KafkaError| ReadError(error.to_string());
+    let mut list = TopicPartitionList::with_capacity(1);
+    list.add_partition(&partition.topic, partition.partition).set_offset(Offset::Offset(offset)).map_err(failed)?;
+    client.assign(&list).map_err(failed)
+}
+
+/// One run: everything from its first offset on is looked at, what is wanted is copied out.
+fn read_run(
+    common: &Queue<Logs>,
+    partition: &TopicPartition,
+    wanted: &[i64],
+    end: i64,
+    deadline: Instant,
+    records: &mut Vec<Record>,
+) -> Result<(), ReadError> {
+    let mut left = wanted;
+    let mut read: Vec<Message> = Vec::with_capacity(READ);
+    let mut quiet_since: Option<Instant> = None;
+    while !left.is_empty() {
+        if Instant::now() > deadline {
+            return Err(ReadError(format!("{partition}: no answer within {} s", PATIENCE.as_secs())));
+        }
+        common.read(Duration::from_millis(20), READ, &mut read);
+        if read.is_empty() {
+            // The log may end in what is not shown: markers of transactions, compacted records.
+            let quiet = quiet_since.get_or_insert_with(Instant::now);
+            if quiet.elapsed() > Duration::from_secs(2) {
+                return tail_is_gone(end, left);
+            }
+            continue;
+        }
+        quiet_since = None;
+        for message in read.drain(..) {
+            if let Some(error) = message.error() {
+                return match error {
+                    // Retention passed by between the question and the reading.
+                    RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange => {
+                        Err(ReadError(format!("{partition}: the log moved on")))
+                    }
+                    error => Err(ReadError(error.to_string())),
+                };
+            }
+            if message.partition() != partition.partition || message.topic() != &*partition.topic {
+                continue;
+            }
+            // Jumped over: gone.
+            while left.first().is_some_and(|offset| *offset < message.offset()) {
+                left = &left[1..];
+            }
+            if left.first() == Some(&message.offset()) {
+                records.push(Record::copy_of(partition, &message));
+                left = &left[1..];
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Nothing came for a while although the log's end lies further.
+fn tail_is_gone(end: i64, left: &[i64]) -> Result<(), ReadError> {
+    tracing::debug!(kafka.log_end = end, missing = left.len(), "wanted records are no longer in the log");
+    Ok(())
+}
+
+/// Forgets what was read ahead.
+fn drain(common: &Queue<Logs>) {
+    let mut read = Vec::with_capacity(READ);
+    loop {
+        common.read(Duration::ZERO, READ, &mut read);
+        if read.is_empty() {
+            return;
+        }
+        read.clear();
+    }
+}
