@@ -93,7 +93,10 @@ pub enum Drained {
     /// Every run ended and every partition was committed.
     Clean,
     /// The deadline passed with runs or commits left behind; their events come again.
-    DeadlineExceeded,
+    DeadlineExceeded {
+        /// Runs that had not ended.
+        runs: usize,
+    },
 }
 
 /// One assigned partition's task.
@@ -128,13 +131,13 @@ impl Engine {
     }
 
     /// Whether the store answered last time, for readiness.
-    pub fn store_is_up(&self) -> impl Fn() -> bool + Send + Sync + 'static {
+    pub fn store_is_up(&self) -> impl Fn() -> bool + Send + Sync + use<> {
         let guard = self.shared.guard.clone();
         move || guard.is_up() || guard.bypassing()
     }
 
     /// Whether a record was ever found neither settled nor held: a bug that turns readiness off.
-    pub fn conserves(&self) -> impl Fn() -> bool + Send + Sync + 'static {
+    pub fn conserves(&self) -> impl Fn() -> bool + Send + Sync + use<> {
         let shared = Arc::clone(&self.shared);
         move || shared.conservation.broken() == 0
     }
@@ -206,7 +209,7 @@ impl Engine {
     }
 
     /// Tells a partition to drain; `None`: there is nothing to wait for.
-    fn drain(&mut self, partition: &TopicPartition, deadline: Instant, last: bool) -> Option<oneshot::Receiver<bool>> {
+    fn drain(&mut self, partition: &TopicPartition, deadline: Instant, last: bool) -> Option<oneshot::Receiver<Left>> {
         self.orphans.remove(partition);
         let owner = self.owners.remove(partition)?;
         let (drained, answer) = oneshot::channel();
@@ -256,25 +259,42 @@ impl Engine {
         let all = wait_for(answers, deadline + DRAIN_GRACE);
         tokio::pin!(all);
         let mut revoked = Vec::new();
-        let clean = loop {
+        let left = loop {
             tokio::select! {
-                clean = &mut all => break clean,
+                biased;
+                left = &mut all => break left,
                 Some(event) = source.recv() => if let SourceEvent::Revoked { drained, .. } = event { revoked.push(drained) },
             }
         };
         // Runs that outlived an earlier revoke still hold their leases: they have until the deadline too.
-        let lingered = timeout_at(deadline, async { while self.partitions.join_next().await.is_some() {} }).await.is_ok();
+        let lingering = timeout_at(deadline, async { while self.partitions.join_next().await.is_some() {} })
+            .await
+            .map_or(self.partitions.len(), |()| 0);
         drop(revoked);
         self.shared.metrics.assigned_partitions.set(0);
-        Ok(if clean && lingered { Drained::Clean } else { Drained::DeadlineExceeded })
+        match left {
+            Some(left) if left.committed && left.runs + lingering == 0 => Ok(Drained::Clean),
+            left => Ok(Drained::DeadlineExceeded { runs: left.map_or(0, |left| left.runs) + lingering }),
+        }
     }
 }
 
-/// Whether all answer that they left nothing behind, by `until`.
-async fn wait_for(answers: Vec<oneshot::Receiver<bool>>, until: Instant) -> bool {
-    match timeout_at(until, join_all(answers)).await {
-        // A task that ended without an answer had nothing to drain.
-        Ok(answers) => answers.into_iter().all(|clean| clean.unwrap_or(true)),
-        Err(_elapsed) => false,
-    }
+/// What a drained partition left behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Left {
+    /// Runs that had not ended.
+    runs: usize,
+    /// The final commit was acknowledged, or there was nothing to commit.
+    committed: bool,
+}
+
+/// What all of them left behind, if all answer by `until`.
+async fn wait_for(answers: Vec<oneshot::Receiver<Left>>, until: Instant) -> Option<Left> {
+    let answers = timeout_at(until, join_all(answers)).await.ok()?;
+    // A task that ended without an answer had nothing to drain.
+    let left = answers.into_iter().flatten();
+    Some(left.fold(Left { runs: 0, committed: true }, |sum, left| Left {
+        runs: sum.runs + left.runs,
+        committed: sum.committed && left.committed,
+    }))
 }

@@ -1,5 +1,7 @@
 //! Assembles a role from its parts and runs it.
 
+mod brokers;
+pub mod consumer;
 pub mod ingest;
 pub mod input;
 

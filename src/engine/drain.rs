@@ -9,7 +9,7 @@ use tokio::{
 };
 
 use super::{
-    Shared,
+    Left, Shared,
     lane::Stage,
     lease::Held,
     partition::{Command, Io, LeaseState, Partition},
@@ -37,7 +37,7 @@ pub(super) enum Mode {
     /// Nobody's any more, but runs go on: their verdicts and the lease are all that is left to do.
     Lingering,
     /// Nothing left to do.
-    Over(Option<(oneshot::Sender<bool>, bool)>),
+    Over(Option<(oneshot::Sender<Left>, Left)>),
 }
 
 /// A drain under way.
@@ -45,7 +45,7 @@ pub(super) struct Drain {
     deadline: Instant,
     /// Dead letters under way are waited for until then.
     bury_until: Instant,
-    drained: Option<oneshot::Sender<bool>>,
+    drained: Option<oneshot::Sender<Left>>,
     /// The process ends afterwards.
     last: bool,
     /// The final commit: not sent, under way, answered.
@@ -87,8 +87,9 @@ impl Partition {
                     self.mode = Mode::Draining(Drain { deadline, bury_until, drained: Some(drained), last, committed: None });
                 } else {
                     // Nothing of it is ours to commit; only runs that still go on could be left behind.
-                    let clean = self.runs.is_empty();
-                    self.mode = if clean || last { Mode::Over(Some((drained, clean))) } else { answer(drained, true, Mode::Lingering) };
+                    let left = Left { runs: self.runs.len(), committed: true };
+                    self.mode =
+                        if left.runs == 0 || last { Mode::Over(Some((drained, left))) } else { answer(drained, left, Mode::Lingering) };
                 }
             }
             Command::Lose => self.abandon(),
@@ -99,6 +100,20 @@ impl Partition {
     fn abandon(&mut self) {
         self.stop_dispatch();
         self.mode = Mode::Lingering;
+    }
+
+    /// Another owner came between: runs are cancelled, state is dropped, nothing is written or committed any more (!). The group takes the
+    /// partition away next; where it does not, the engine ends the process, which then starts from the committed map.
+    pub(super) fn lease_gone(&mut self) {
+        tracing::warn!(kafka.partition = %self.id, "another worker has taken the partition over; its runs are cancelled");
+        self.lease = LeaseState::Gone;
+        self.runs.clear();
+        let nothing = Left { runs: 0, committed: true };
+        let drained = match &mut self.mode {
+            Mode::Draining(drain) => drain.drained.take(),
+            Mode::Running | Mode::Lingering | Mode::Over(_) => None,
+        };
+        self.mode = Mode::Over(drained.map(|drained| (drained, nothing)));
     }
 
     /// Takes back every run that has not started, and saves what is half finished.
@@ -134,15 +149,15 @@ impl Partition {
                 match drain.committed {
                     None if ready => self.final_commit(),
                     Some(Some(committed)) => {
-                        let (clean, last) = (committed && self.runs.is_empty(), drain.last);
+                        let (left, last) = (Left { runs: self.runs.len(), committed }, drain.last);
                         if !self.runs.is_empty() {
                             tracing::warn!(kafka.partition = %self.id, runs = self.runs.len(), "runs outlive the drain; their events will run again unless they finish in time");
                         }
                         if let Some(drained) = drain.drained.take() {
                             self.mode = if self.runs.is_empty() || last {
-                                Mode::Over(Some((drained, clean)))
+                                Mode::Over(Some((drained, left)))
                             } else {
-                                answer(drained, clean, Mode::Lingering)
+                                answer(drained, left, Mode::Lingering)
                             };
                         }
                     }
@@ -283,10 +298,10 @@ impl Partition {
                 release(&shared, &held).await;
             }
         }
-        if let Some((drained, clean)) = answer {
-            tracing::debug!(kafka.partition = %id, clean, "partition drained");
+        if let Some((drained, left)) = answer {
+            tracing::debug!(kafka.partition = %id, runs = left.runs, committed = left.committed, "partition drained");
             // The engine that asked may have given up meanwhile.
-            let _gone = drained.send(clean);
+            let _gone = drained.send(left);
         }
     }
 
@@ -330,8 +345,8 @@ async fn release(shared: &Shared, held: &Held) {
     }
 }
 
-fn answer(drained: oneshot::Sender<bool>, clean: bool, next: Mode) -> Mode {
+fn answer(drained: oneshot::Sender<Left>, left: Left, next: Mode) -> Mode {
     // The engine that asked may have given up meanwhile.
-    let _gone = drained.send(clean);
+    let _gone = drained.send(left);
     next
 }

@@ -16,7 +16,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Shared,
+    Left, Shared,
     check::Checked,
     dispatch::{Queues, RunDone},
     drain::Mode,
@@ -35,10 +35,10 @@ use crate::{
 
 /// What the engine tells a partition.
 pub(super) enum Command {
-    /// Finish what runs, commit, give it up; answers whether nothing was left behind.
+    /// Finish what runs, commit, give it up; answers what was left behind.
     Drain {
         deadline: Instant,
-        drained: oneshot::Sender<bool>,
+        drained: oneshot::Sender<Left>,
         /// The process ends afterwards: a lease with a run behind it is not released.
         last: bool,
     },

@@ -288,15 +288,6 @@ impl Partition {
             self.make_ready(id);
         }
     }
-
-    /// Another owner came between: nothing here may be written or run any more; the group takes the partition away or the process ends.
-    pub(super) fn lease_gone(&mut self) {
-        tracing::warn!(kafka.partition = %self.id, "another worker has taken the partition over; its runs are cancelled");
-        self.lease = super::partition::LeaseState::Gone;
-        self.cancelled.cancel();
-        self.runs.clear();
-        self.queues.clear();
-    }
 }
 
 /// Error text of a failed run, for the log.

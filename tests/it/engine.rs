@@ -320,7 +320,7 @@ async fn a_run_that_outlives_the_shutdown_is_reported_and_its_event_stays_uncomm
     rig.deliver(&partition, vec![event(0, "task.created", "user-1", "id-0")]).await;
     rig.until("it runs", |rig| rig.effects().len() == 1).await;
     let offsets = Arc::clone(&rig.offsets);
-    assert_eq!(rig.stop().await.unwrap(), Drained::DeadlineExceeded);
+    assert_eq!(rig.stop().await.unwrap(), Drained::DeadlineExceeded { runs: 1 });
     assert_eq!(offsets.log.lock().unwrap().last().unwrap().offset, 0);
 }
 

@@ -1,0 +1,242 @@
+//! The consumer role: Source, store, handlers and engine put together, and taken down in the order that loses nothing.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{sync::mpsc, task::JoinSet, time::timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::{Options, RunError, brokers::Brokers};
+use crate::{
+    config::{Config, Role, engine::UnknownType, redis::WhenDown},
+    engine::{self, Alerts, Clock, Drained, Engine, EngineError, Parts},
+    event::{Catalog, Decoder},
+    handler::{Binding, Registry},
+    handlers,
+    health::{Health, Part},
+    http::{self, ops},
+    kafka::{
+        reader::KafkaReader,
+        source::{Source, SourceHandle},
+    },
+    retry::Schedules,
+    shutdown::Shutdown,
+    store,
+    telemetry::Metrics,
+};
+
+/// The group is left within this time, or left to find out by itself.
+const LEAVE: Duration = Duration::from_secs(5);
+/// Time for the last scrape of the ops listener at the end.
+const LAST_SCRAPE: Duration = Duration::from_secs(1);
+/// The polling thread beats every 100 ms; silent for this long it is dead.
+const POLL_SILENCE: Duration = Duration::from_secs(30);
+/// Between two looks at the parts' health.
+const WATCH: Duration = Duration::from_millis(250);
+
+/// A consumer in the making: the configured handlers, and any [`Handler`](crate::handler::Handler) of your own.
+///
+/// ```no_run
+/// # use worker::{config::Config, handler::{Binding, Handler, Run}, outcome::{Handled, HandlerResult}};
+/// # use worker::{roles::consumer::Consumer, shutdown::Shutdown};
+/// # struct Points;
+/// # impl Handler for Points { async fn handle(&self, _: Run) -> HandlerResult { Ok(Handled::Done) } }
+/// # async fn example(config: Config, catalog: std::sync::Arc<worker::event::Catalog>) -> Result<(), worker::roles::RunError> {
+/// Consumer::new(config, catalog).bind(Binding::new("points", &["task.completed"], Points)).run(Shutdown::new()).await
+/// # }
+/// ```
+pub struct Consumer {
+    config: Config,
+    catalog: Arc<Catalog>,
+    bindings: Vec<Binding>,
+    options: Options,
+    health: Health,
+    metrics: Metrics,
+}
+
+impl Consumer {
+    /// A consumer of that configuration and catalogue.
+    pub fn new(config: Config, catalog: Arc<Catalog>) -> Self {
+        let (health, metrics) = (Health::new(), Metrics::new(Role::Consumer.name()));
+        Self { config, catalog, bindings: Vec::new(), options: Options::default(), health, metrics }
+    }
+
+    /// Adds a handler of your own to the configured ones.
+    #[must_use]
+    pub fn bind(mut self, binding: Binding) -> Self {
+        self.bindings.push(binding);
+        self
+    }
+
+    /// What the command line says beyond the configuration.
+    #[must_use]
+    pub fn options(mut self, options: Options) -> Self {
+        self.options = options;
+        self
+    }
+
+    /// Shares the metrics and the health page of another role in this process.
+    #[must_use]
+    pub(super) fn sharing(mut self, health: Health, metrics: Metrics) -> Self {
+        (self.health, self.metrics) = (health, metrics);
+        self
+    }
+
+    /// Runs until `shutdown`, then drains. Serves `/metrics`, `/livez` and `/readyz` meanwhile.
+    ///
+    /// # Errors
+    /// A port in use, a refused store, a fatal client, or runs left behind at the drain's deadline.
+    pub async fn run(self, shutdown: Shutdown) -> Result<(), RunError> {
+        let listener = http::bind("http.listen", &self.config.http.listen).await.map_err(anyhow::Error::from)?;
+        let address = listener.local_addr().map(|address| address.to_string()).unwrap_or_default();
+        tracing::info!(kafka.brokers = self.config.kafka.brokers, catalog = %self.catalog.origin(), http.listen = address, "consumer started");
+        let last = CancellationToken::new();
+        let mut background = JoinSet::new();
+        background.spawn(http::serve(listener, ops::router(self.health.clone(), self.metrics.clone()), last.clone()));
+        let health = self.health.clone();
+        let work = async {
+            let Some((registry, topics)) = self.wanted(&shutdown).await? else { return Ok(()) };
+            let brokers = Brokers::connect(&self.config, &self.catalog, &topics).map_err(anyhow::Error::from)?;
+            self.work(&brokers, registry, topics, &shutdown).await
+        };
+        tokio::pin!(work);
+        // Not ready from the signal on.
+        let drain = async {
+            shutdown.draining().await;
+            health.drain();
+            std::future::pending::<()>().await;
+        };
+        let result = tokio::select! {
+            result = &mut work => result,
+            () = drain => Ok(()),
+            Some(ended) = background.join_next() => Err(anyhow::anyhow!("the http listener ended: {ended:?}").into()),
+        };
+        last.cancel();
+        let _slow_scraper = timeout(LAST_SCRAPE, async { while background.join_next().await.is_some() {} }).await;
+        result
+    }
+
+    /// The handlers and the topics that they want; `None`: told to stop before they were known.
+    pub(super) async fn wanted(&self, shutdown: &Shutdown) -> Result<Option<(Registry, Vec<String>)>, RunError> {
+        let registry = tokio::select! {
+            registry = handlers::build(&self.config, &self.catalog, &self.health) => registry.map_err(anyhow::Error::from)?,
+            () = shutdown.draining() => return Ok(None),
+        };
+        let registry = self.bindings.iter().cloned().fold(registry, Registry::bind);
+        let topics = match &self.config.kafka.topics {
+            Some(topics) => topics.clone(),
+            None => handlers::topics(&registry, &self.catalog).iter().map(|topic| topic.to_string()).collect(),
+        };
+        Ok(Some((registry, topics)))
+    }
+
+    /// Source, store and engine, from the first to the last.
+    pub(super) async fn work(
+        &self,
+        brokers: &Brokers,
+        registry: Registry,
+        topics: Vec<String>,
+        shutdown: &Shutdown,
+    ) -> Result<(), RunError> {
+        let config = brokers.config();
+        let metrics = &self.metrics;
+        if let limit @ Some(_) = self.options.exit_if_unreachable {
+            tokio::select! {
+                answer = brokers.clients().wait_for_brokers(limit) => answer.map_err(anyhow::Error::from)?,
+                () = shutdown.draining() => return Ok(()),
+            }
+        }
+        let store = store::connect(&config.store, brokers.clients().group_id(), metrics).await.map_err(anyhow::Error::from)?;
+        tracing::info!(kafka.topics = topics.join(","), handlers = registry.bindings().len(), "joining the group");
+        let (events, source) = mpsc::channel(64);
+        let handle = Source::start(config, topics, events).map_err(anyhow::Error::from)?;
+        let reader = KafkaReader::start(brokers.clients()).map_err(anyhow::Error::from)?;
+        let engine = Engine::new(
+            Parts {
+                decoder: Decoder::new(Arc::clone(&self.catalog), config.catalog.validate),
+                registry,
+                schedules: Schedules::new(&config.retry),
+                store,
+                publisher: brokers.publisher(),
+                offsets: brokers.offsets(handle.offsets()),
+                reader: Some(Arc::new(reader)),
+                metrics: metrics.clone(),
+                clock: Clock::System,
+                alerts: Alerts::default(),
+            },
+            options(config, brokers.clients().group_id()),
+        );
+        let watch = watch(&handle, brokers, &engine, &self.health);
+        let result = tokio::select! {
+            result = engine.run(source, shutdown.token()) => result,
+            never = watch => match never {},
+        };
+        if !handle.close(LEAVE).await {
+            tracing::warn!("the group was not left in time; its coordinator finds out after the session timeout");
+        }
+        brokers.close(LEAVE).await;
+        match result {
+            Ok(Drained::Clean) => Ok(()),
+            Ok(Drained::DeadlineExceeded { runs }) => Err(RunError::DrainDeadline { running: runs, after: config.engine.drain_timeout }),
+            Err(EngineError::Source(error)) => Err(RunError::KafkaFatal(error)),
+            Err(error) => Err(anyhow::Error::from(error).into()),
+        }
+    }
+}
+
+/// The engine's options as configured.
+fn options(config: &Config, group: &str) -> engine::Options {
+    let limits = &config.engine;
+    let host = std::env::var("HOSTNAME").or_else(|_| std::fs::read_to_string("/etc/hostname")).unwrap_or_default();
+    engine::Options {
+        group: group.into(),
+        worker: format!("{}-{}", if host.trim().is_empty() { "worker" } else { host.trim() }, std::process::id()).into(),
+        dlq_topic: config.dlq.topic.as_str().into(),
+        concurrency: limits.concurrency,
+        memory: limits.memory,
+        lane_events: limits.lane_events,
+        drain_timeout: limits.drain_timeout,
+        commit_interval: limits.commit_interval,
+        max_held_events: limits.max_held_events,
+        max_hold_age: limits.max_hold_age,
+        on_overflow: limits.on_overflow,
+        skip_unknown: config.catalog.unknown_type == UnknownType::Skip,
+        breaker_ratio: config.dlq.breaker_ratio,
+        when_down: match config.store.when_down {
+            WhenDown::Hold => engine::WhenDown::Hold,
+            WhenDown::Bypass => engine::WhenDown::BypassAfter(config.store.bypass_after),
+        },
+        seed: fastrand::u64(..),
+    }
+}
+
+/// Mirrors what the parts know of themselves into the health page, for ever.
+fn watch<'a>(
+    source: &'a SourceHandle,
+    brokers: &'a Brokers,
+    engine: &Engine,
+    health: &Health,
+) -> impl Future<Output = std::convert::Infallible> + use<'a> {
+    let (broker_part, group, store, books) =
+        (health.part(Part::Brokers), health.part(Part::Group), health.part(Part::Store), health.part(Part::Engine));
+    let poll = health.heartbeat(Part::Poll, POLL_SILENCE);
+    let (store_is_up, conserves) = (engine.store_is_up(), engine.conserves());
+    let addresses = brokers.clients().brokers();
+    async move {
+        let mut ticks = tokio::time::interval(WATCH);
+        loop {
+            ticks.tick().await;
+            let report =
+                |part: &crate::health::Reporter, ok: bool, detail: &dyn Fn() -> String| if ok { part.ok() } else { part.fail(detail()) };
+            report(&broker_part, source.brokers_up(), &|| format!("no Kafka broker answers at {addresses}"));
+            report(&group, source.joined(), &|| match source.missing_topics() {
+                missing if missing.is_empty() => "has not joined its group yet".to_owned(),
+                missing => format!("missing topics: {}; create them with `worker topics apply`", missing.join(", ")),
+            });
+            report(&store, store_is_up(), &|| "the dedupe store does not answer".to_owned());
+            report(&books, conserves(), &|| "records are neither settled nor held: a bug".to_owned());
+            if source.last_poll_age() < POLL_SILENCE {
+                poll.beat();
+            }
+        }
+    }
+}
