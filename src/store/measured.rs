@@ -1,10 +1,7 @@
-//! Times every exchange with a store, counts the failed ones, and says once when it goes away and when it is back.
+//! Times every exchange with a store and counts the failed ones; who handles a failure logs it.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -22,14 +19,13 @@ use crate::{
 pub struct Measured<S> {
     store: S,
     metrics: Metrics,
-    up: AtomicBool,
 }
 
 impl<S: DedupeStore> Measured<S> {
     /// Wraps `store`, which counts as up until it fails.
     pub fn new(store: S, metrics: &Metrics) -> Self {
         metrics.store_up.set(1);
-        Self { store, metrics: metrics.clone(), up: AtomicBool::new(true) }
+        Self { store, metrics: metrics.clone() }
     }
 
     async fn seen<T>(&self, op: &'static str, call: BoxFuture<'_, Result<T, StoreError>>) -> Result<T, StoreError> {
@@ -44,12 +40,6 @@ impl<S: DedupeStore> Measured<S> {
             self.metrics.store_errors.with_label_values(&[op]).inc();
         }
         self.metrics.store_up.set(i64::from(failed.is_none()));
-        if self.up.swap(failed.is_none(), Ordering::Relaxed) != failed.is_none() {
-            match failed {
-                Some(error) => tracing::warn!(store.op = op, error = %error, code = error.code(), "the store does not answer"),
-                None => tracing::info!(store.op = op, "the store answers again"),
-            }
-        }
         answer
     }
 }

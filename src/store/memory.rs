@@ -74,6 +74,8 @@ struct Held {
     epoch: u64,
     end: Instant,
     released: bool,
+    /// What its owner was told about the one before.
+    clean: bool,
     waiter: bool,
 }
 
@@ -176,7 +178,7 @@ impl State {
 
 impl Held {
     fn by(lease: &Lease, end: Instant) -> Self {
-        Self { owner: Some(lease.owner.clone()), epoch: lease.epoch, end, released: false, waiter: false }
+        Self { owner: Some(lease.owner.clone()), epoch: lease.epoch, end, released: false, clean: false, waiter: false }
     }
 
     fn is(&self, lease: &Lease) -> bool {
@@ -247,13 +249,14 @@ impl MemoryStore {
         let kept = state.partitions.entry(partition.clone()).or_default();
         let (stored, clean) = match &mut kept.lease {
             None if flushed && map_epoch > 0 => {
-                kept.lease = Some(Held { owner: None, epoch: map_epoch, end, released: false, waiter: false });
+                kept.lease = Some(Held { owner: None, epoch: map_epoch, end, released: false, clean: false, waiter: false });
                 return Acquired::Held(self.limits.lease_time.min(ASK_AGAIN));
             }
             // A new process: whoever wrote the map is no owner here, and what it left half done is unknown.
             None => (0, map_epoch == 0),
             Some(held) if held.released => (held.epoch, true),
-            Some(held) if held.end <= now || held.owner.as_ref() == Some(owner) => (held.epoch, false),
+            Some(held) if held.owner.as_ref() == Some(owner) => (held.epoch, held.clean),
+            Some(held) if held.end <= now => (held.epoch, false),
             Some(held) => {
                 held.waiter = true;
                 return Acquired::Held((held.end - now).min(ASK_AGAIN));
@@ -261,7 +264,7 @@ impl MemoryStore {
         };
         let epoch = (stored + 1).max(map_epoch + 1).max(now_ms);
         let lease = Lease { partition: partition.clone(), owner: owner.clone(), epoch };
-        kept.lease = Some(Held::by(&lease, end));
+        kept.lease = Some(Held { clean, ..Held::by(&lease, end) });
         Acquired::Granted { lease, clean, now_ms }
     }
 
@@ -279,7 +282,14 @@ impl MemoryStore {
                 }
                 // Lost: its owner writes it again, as long as nobody else can have been granted it.
                 None | Some(Held { owner: None, .. }) if in_time => {
-                    kept.lease = Some(Held { owner: Some(lease.owner.clone()), epoch: lease.epoch, end, released: false, waiter: false });
+                    kept.lease = Some(Held {
+                        owner: Some(lease.owner.clone()),
+                        epoch: lease.epoch,
+                        end,
+                        released: false,
+                        clean: false,
+                        waiter: false,
+                    });
                     Renewed::Ours { waiter: false }
                 }
                 _ => Renewed::Gone,

@@ -35,6 +35,7 @@ macro_rules! store_contract {
             the_ledger_is_shared_by_every_partition,
             a_held_partition_is_granted_to_nobody_else_and_its_owner_learns_who_waits,
             a_released_partition_is_had_at_once_and_clean,
+            an_owner_that_missed_the_answer_asks_again_and_is_told_the_same,
             an_expired_lease_goes_to_the_next_uncleanly,
             an_expired_lease_that_nobody_took_is_still_its_owners,
             a_zombie_writes_nothing_after_a_takeover,
@@ -180,6 +181,21 @@ pub async fn a_released_partition_is_had_at_once_and_clean(bench: &impl Bench) {
     let (second, clean) = take(bench.other(), &partition(0), "b", 0).await;
     assert!(clean && second.epoch > first.epoch);
     assert_eq!(renew_one(bench.other(), &second).await, Renewed::Ours { waiter: false });
+}
+
+pub async fn an_owner_that_missed_the_answer_asks_again_and_is_told_the_same(bench: &impl Bench) {
+    let store = bench.store();
+    let (first, _) = take(store, &partition(0), "a", 0).await;
+    let (again, clean) = take(store, &partition(0), "a", 0).await;
+    assert!(clean && again.epoch > first.epoch);
+    bench.expire(&partition(0)).await;
+    let (next, clean) = take(store, &partition(0), "b", 0).await;
+    assert!(!clean);
+    let (again, clean) = take(store, &partition(0), "b", 0).await;
+    assert!(!clean && again.epoch > next.epoch);
+    assert_eq!(renew_one(store, &next).await, Renewed::Gone);
+    assert_eq!(store.finish(&next, vec![event(1)]).await, Err(StoreError::Fenced));
+    assert_eq!(renew_one(store, &again).await, Renewed::Ours { waiter: false });
 }
 
 pub async fn an_expired_lease_goes_to_the_next_uncleanly(bench: &impl Bench) {

@@ -1,7 +1,7 @@
 //! What Redis itself decides, each in one step: who holds a lease, and what only its holder may write.
 //!
 //! Every time in here is Redis' own (`TIME`): two workers' clocks never meet. Numbers are written with `%.0f`, since Lua's own text of a
-//! number above 10^14 is not exact. A lease is the hash `owner, epoch, end, released, waiter, seq`; an empty owner is nobody: the place is
+//! number above 10^14 is not exact. A lease is the hash `owner, epoch, end, released, clean, waiter, seq`; an empty owner is nobody: the place is
 //! kept free for an owner whose lease Redis lost.
 
 use redis::Cmd;
@@ -178,10 +178,11 @@ redis.call('PEXPIRE', KEYS[2], ARGV[3])
 return {1, tonumber(highest)}"
 );
 
-/// An end further away than a lease lasts was written by a clock that has since gone back: it counts from now.
+/// An end further away than a lease lasts was written by a clock that has since gone back: it counts from now. An owner that asks again,
+/// because it missed the answer, is told the same about the one before it.
 const ACQUIRE: &str = timed!(
     "local map, lease = tonumber(ARGV[2]), tonumber(ARGV[3])
-local l = redis.call('HMGET', KEYS[1], 'owner', 'epoch', 'end', 'released')
+local l = redis.call('HMGET', KEYS[1], 'owner', 'epoch', 'end', 'released', 'clean')
 local stored, clean = 0, 1
 if not l[1] then
   if map > 0 then
@@ -194,7 +195,9 @@ else
   local left = tonumber(l[3]) - now
   if l[4] ~= '1' then
     clean = 0
-    if left > 0 and l[1] ~= ARGV[1] then
+    if l[1] == ARGV[1] then
+      clean = tonumber(l[5]) or 0
+    elseif left > 0 then
       if left > lease then
         left = lease
         redis.call('HSET', KEYS[1], 'end', text(now + lease))
@@ -206,7 +209,7 @@ else
 end
 local epoch = math.max(stored + 1, map + 1, now)
 redis.call('DEL', KEYS[1])
-redis.call('HSET', KEYS[1], 'owner', ARGV[1], 'epoch', text(epoch), 'end', text(now + lease), 'released', '0')
+redis.call('HSET', KEYS[1], 'owner', ARGV[1], 'epoch', text(epoch), 'end', text(now + lease), 'released', '0', 'clean', clean)
 redis.call('PEXPIRE', KEYS[1], ARGV[4])
 return {1, epoch, clean, now}"
 );
