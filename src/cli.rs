@@ -20,6 +20,7 @@ use clap::{Parser, Subcommand, ValueEnum, builder::PossibleValue};
 use crate::{
     config::{Config, ConfigErrors, Flag, Loaded, Role, Sources},
     roles::RunError,
+    shutdown::INTERRUPTED,
 };
 
 /// `worker` and its arguments.
@@ -144,6 +145,7 @@ impl ValueEnum for Role {
 
 /// What the process answers with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
 pub enum Exit {
     /// All went as asked.
     Ok = 0,
@@ -159,6 +161,8 @@ pub enum Exit {
     KafkaFatal = 5,
     /// The configuration cannot be used.
     BadConfig = 78,
+    /// Ended by hand: a second SIGINT.
+    Interrupted = INTERRUPTED,
 }
 
 impl Exit {

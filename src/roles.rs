@@ -7,7 +7,10 @@ pub mod input;
 
 use std::{path::PathBuf, time::Duration};
 
-use crate::config::{ConfigErrors, Loaded, Role};
+use crate::{
+    config::{ConfigErrors, Loaded, Role},
+    shutdown::Shutdown,
+};
 
 /// What the command line says beyond the configuration.
 #[derive(Debug, Clone, Default)]
@@ -71,11 +74,12 @@ impl RunError {
     }
 }
 
-/// Runs a role until its input ends, SIGTERM, SIGINT, or an error that a restart must mend.
+/// Runs a role until its input ends, `shutdown` is given, or an error that a restart must mend. Signals are the caller's: it gives
+/// `shutdown` at SIGTERM and SIGINT, and ends the process at a second SIGINT.
 ///
 /// # Errors
 /// Why it ended other than as asked.
-pub async fn run(role: Role, loaded: Loaded, options: Options) -> Result<(), RunError> {
-    let _ = (loaded, options);
+pub async fn run(role: Role, loaded: Loaded, options: Options, shutdown: Shutdown) -> Result<(), RunError> {
+    let _ = (loaded, options, shutdown);
     Err(RunError::Other(anyhow::anyhow!("this build has no {} role", role.name())))
 }

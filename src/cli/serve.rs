@@ -2,10 +2,13 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use anyhow::Context;
+
 use super::{Exit, Globals};
 use crate::{
     config::{Role, units},
     roles::{self, Input, Options, RunError},
+    shutdown::Shutdown,
 };
 
 /// Arguments of a role.
@@ -75,6 +78,14 @@ pub async fn run(args: Args, globals: &Globals) -> anyhow::Result<Exit> {
         partial_ok: args.producer.partial_ok,
         exit_if_unreachable: args.exit_if_unreachable,
     };
-    roles::run(role, loaded, options).await?;
-    Ok(Exit::Ok)
+    let shutdown = Shutdown::new();
+    tokio::select! {
+        // First, so that a signal is never lost to a role that ends at once.
+        biased;
+        second = shutdown.follow_signals() => {
+            second.context("signals cannot be caught")?;
+            Ok(Exit::Interrupted)
+        }
+        ended = roles::run(role, loaded, options, shutdown.clone()) => Ok(ended.map(|()| Exit::Ok)?),
+    }
 }

@@ -78,3 +78,33 @@ impl fmt::Debug for Properties {
             .finish()
     }
 }
+
+const COMMITS: &str = "it commits an offset once everything before it is settled; see engine.commit_interval";
+const ACKS: &str = "all, because a yes must mean that the event is stored";
+
+/// Properties that carry the worker's promises: the values that say no more than what it does anyway, and what to do instead.
+const OWNED: &[(&str, &[&str], &str)] = &[
+    ("bootstrap.servers", &[], "use kafka.brokers"),
+    ("metadata.broker.list", &[], "use kafka.brokers"),
+    ("test.mock.num.brokers", &[], "use kafka.brokers = \"embedded\""),
+    ("group.id", &[], "use kafka.group_id"),
+    ("auto.offset.reset", &[], "use engine.start_at"),
+    ("partitioner", &[], "use kafka.partitioner"),
+    ("enable.auto.commit", &["false"], COMMITS),
+    ("auto.commit.enable", &["false"], COMMITS),
+    ("enable.auto.offset.store", &["false"], COMMITS),
+    ("auto.commit.interval.ms", &[], COMMITS),
+    ("isolation.level", &["read_committed"], "read_committed, because events of aborted transactions must not run"),
+    ("enable.partition.eof", &["false"], "it has no use for it"),
+    ("acks", &["all", "-1"], ACKS),
+    ("request.required.acks", &["all", "-1"], ACKS),
+    ("enable.idempotence", &["true"], "true, because a repeated send must not be a second event"),
+    ("transactional.id", &[], "it uses no transactions"),
+    ("allow.auto.create.topics", &["false"], "false, because topics are created by `worker topics apply`"),
+];
+
+/// Why that librdkafka property is not the user's to set, if it is not. A value that says what the worker does anyway is let through.
+pub fn owned_property(name: &str, value: &str) -> Option<&'static str> {
+    let (_, same, why) = OWNED.iter().find(|(owned, ..)| *owned == name)?;
+    (!same.contains(&value)).then_some(why)
+}

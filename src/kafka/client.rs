@@ -22,7 +22,7 @@ use rdkafka::{
 use super::batch;
 use crate::config::{
     Config,
-    kafka::{Partitioner, Properties},
+    kafka::{Partitioner, Properties, owned_property},
 };
 
 /// Why Kafka could not be used.
@@ -91,25 +91,6 @@ impl KafkaError {
     }
 }
 
-/// Properties that carry the worker's promises, with the only value they can have (`None`: set elsewhere in the configuration).
-const OWNED: &[(&str, Option<&str>, &str)] = &[
-    ("bootstrap.servers", None, "set `kafka.brokers`"),
-    ("metadata.broker.list", None, "set `kafka.brokers`"),
-    ("group.id", None, "set `kafka.group_id`"),
-    ("partitioner", None, "set `kafka.partitioner`"),
-    ("enable.auto.commit", Some("false"), "an offset is committed when its event is settled"),
-    ("enable.auto.offset.store", Some("false"), "an offset is committed when its event is settled"),
-    ("auto.offset.reset", None, "set `engine.start_at`"),
-    ("isolation.level", Some("read_committed"), "events of aborted transactions must not run"),
-    ("enable.idempotence", Some("true"), "a retried publish must not write twice or out of order"),
-    ("acks", Some("all"), "a publish is answered when every in-sync replica has it"),
-    ("request.required.acks", Some("all"), "a publish is answered when every in-sync replica has it"),
-    ("transactional.id", None, "the worker does not use transactions"),
-    ("allow.auto.create.topics", Some("false"), "topics are created by `worker topics apply`"),
-    ("enable.partition.eof", Some("false"), "the worker has no use for it"),
-    ("test.mock.num.brokers", None, "set `kafka.brokers = \"embedded\"`"),
-];
-
 /// Properties of group membership: they mean nothing to a client that joins none.
 const MEMBERSHIP: &[&str] = &[
     "group.protocol",
@@ -133,10 +114,8 @@ pub fn check_properties(config: &Config) -> Result<(), KafkaError> {
     ];
     for (table, properties) in tables {
         for (key, value) in properties {
-            if let Some((_, fixed, why)) = OWNED.iter().find(|(owned, ..)| owned == key)
-                && *fixed != Some(value.as_str())
-            {
-                return Err(KafkaError::Config(format!("{table}.\"{key}\" belongs to the worker: {why}")));
+            if let Some(why) = owned_property(key, value) {
+                return Err(KafkaError::Config(format!("{table}.\"{key}\" is set by the worker itself: {why}")));
             }
         }
     }

@@ -3,7 +3,13 @@
 use std::time::Duration;
 
 use super::Report;
-use crate::config::{Config, Role, kafka::Properties, layer::join, text, units::show};
+use crate::config::{
+    Config, Role,
+    kafka::{Properties, owned_property},
+    layer::join,
+    text,
+    units::show,
+};
 
 /// librdkafka's default `max.poll.interval.ms`: a member that takes longer over a rebalance is thrown out of its group.
 const MAX_POLL_INTERVAL: Duration = Duration::from_secs(300);
@@ -38,7 +44,7 @@ pub(super) fn check(config: &Config, role: Option<Role>, report: &mut Report<'_>
     }
     for (table, properties) in [("properties", &kafka.properties), ("consumer", &kafka.consumer), ("producer", &kafka.producer)] {
         for (name, value) in properties {
-            if let Some(why) = owned(name, value) {
+            if let Some(why) = owned_property(name, value) {
                 report.problem(&join(&format!("kafka.{table}"), name), format!("the worker sets this itself: {why}"));
             }
         }
@@ -56,27 +62,6 @@ fn check_topics(topics: &[String], config: &Config, report: &mut Report<'_>) {
     }
     if topics.contains(&config.dlq.topic) {
         report.problem("kafka.topics", format!("`{}` is dlq.topic: what fails there would go round in circles", config.dlq.topic));
-    }
-}
-
-/// Why a property is not the user's to set, if it is not. A value that says what the worker does anyway is let through.
-fn owned(name: &str, value: &str) -> Option<&'static str> {
-    match name {
-        "bootstrap.servers" | "metadata.broker.list" => Some("use kafka.brokers"),
-        "test.mock.num.brokers" => Some("use kafka.brokers = \"embedded\""),
-        "group.id" => Some("use kafka.group_id"),
-        "auto.offset.reset" => Some("use engine.start_at"),
-        "partitioner" => Some("use kafka.partitioner"),
-        "enable.auto.commit" | "auto.commit.enable" | "enable.auto.offset.store" if value == "false" => None,
-        "enable.auto.commit" | "auto.commit.enable" | "enable.auto.offset.store" | "auto.commit.interval.ms" => {
-            Some("it commits an offset once everything before it is settled; see engine.commit_interval")
-        }
-        "acks" | "request.required.acks" if matches!(value, "all" | "-1") => None,
-        "acks" | "request.required.acks" => Some("all, because a yes must mean that the event is stored"),
-        "enable.idempotence" if value == "true" => None,
-        "enable.idempotence" => Some("true, because a repeated send must not be a second event"),
-        "transactional.id" => Some("it uses no transactions"),
-        _ => None,
     }
 }
 

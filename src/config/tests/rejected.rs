@@ -188,6 +188,8 @@ fn properties_that_the_worker_sets_are_refused_with_the_reason() {
     owned("acks", "1", "all, because a yes must mean that the event is stored");
     owned("enable.idempotence", "false", "true, because a repeated send must not be a second event");
     owned("transactional.id", "t", "it uses no transactions");
+    owned("isolation.level", "read_uncommitted", "read_committed, because events of aborted transactions must not run");
+    owned("allow.auto.create.topics", "true", "false, because topics are created by `worker topics apply`");
     load().property("acks=all").property("enable.auto.commit=false").property("enable.idempotence=true").ok();
     rejects(
         "[kafka.producer]\npartitioner = \"random\"",
