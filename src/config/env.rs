@@ -100,12 +100,11 @@ fn locate(segments: &[String], lower: &[Table]) -> Result<(Vec<String>, Kind), S
 
 /// The event type or pattern meant by `task_completed`: one that a layer below names, else each `_` a dot.
 fn event_type(segment: &str, lower: &[Table]) -> String {
-    let named = lower.iter().rev().filter_map(|table| match table.get("retry").map(|retry| &retry.kind) {
+    let mut named = lower.iter().rev().filter_map(|table| match table.get("retry").map(|retry| &retry.kind) {
         Some(ValueKind::Table(rules)) => rules.keys().find(|name| name.replace('.', "_").to_lowercase() == segment).cloned(),
         _ => None,
     });
-    let named = { named }.next();
-    named.unwrap_or_else(|| segment.replace('_', "."))
+    named.next().unwrap_or_else(|| segment.replace('_', "."))
 }
 
 /// Reads the text of a variable or a flag as a value of that kind. What does not fit stays text, for the value check to report.
@@ -147,10 +146,11 @@ pub fn inline(text: &str, origin: &str) -> Result<Value, String> {
 
 /// The variable that one without `__` was probably meant to be: `WORKER_STORE_URL` for `WORKER_STORE__URL`.
 fn meant(variable: &str) -> Option<String> {
-    let names = keys::leaves().into_iter().filter(|(path, _)| !path.contains(['[', '<'])).flat_map(|(path, key)| {
+    let plain = keys::leaves().into_iter().filter(|(path, _)| !path.contains(['[', '<']));
+    let mut names = plain.flat_map(|(path, key)| {
         let name = name(&path);
         let file = key.kind.is_secret().then(|| format!("{name}_FILE"));
-        [Some(name), file]
+        [Some(name), file].into_iter().flatten()
     });
-    { names }.flatten().find(|name| name.replace("__", "_") == variable)
+    names.find(|name| name.replace("__", "_") == variable)
 }

@@ -154,6 +154,30 @@ fn no_secret_is_in_a_dump_of_the_configuration() {
     assert_eq!(loaded.config.handlers[0].url, Some(SecretUrl::new("http://u:hunter2@h")));
 }
 
+#[test]
+fn the_production_example_loads_for_every_role_once_its_secrets_are_mounted() {
+    let mut mounted = include_str!("../../../config/production.toml").to_owned();
+    let secrets = [
+        ("/run/secrets/kafka/password", "hunter2"),
+        ("/run/secrets/redis/url", "rediss://todo-worker:hunter2@redis:6380/0"),
+        ("/run/secrets/alerts/webhook", "https://hooks.example/hunter2"),
+        ("/run/secrets/worker/api-token", "hunter2"),
+    ];
+    let dir = tempfile::tempdir().unwrap();
+    for (index, (path, text)) in secrets.iter().enumerate() {
+        let file = dir.path().join(index.to_string());
+        std::fs::write(&file, text).unwrap();
+        assert!(mounted.contains(path), "{path}");
+        mounted = mounted.replace(path, &file.display().to_string());
+    }
+    for role in Role::ALL {
+        let load = load().file(&mounted).role(role);
+        assert_eq!(load.warnings(), Vec::<String>::new());
+        assert_eq!(load.ok().config.kafka.properties["sasl.password"], "hunter2");
+        assert!(!format!("{:?}", load.ok()).contains("hunter2"));
+    }
+}
+
 /// The table of keys, the reference file and the structs say the same: the structs refuse unknown fields, and the loader reads every key
 /// of the file through the table.
 #[test]
