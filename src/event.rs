@@ -1,6 +1,6 @@
 //! What an event is: bytes in six shapes to one [`Event`], and back.
 //!
-//! A [`Catalog`](catalog::Catalog) says which types exist, a [`Decoder`](decode::Decoder) makes events of records,
+//! A [`Catalog`] says which types exist, a [`Decoder`] makes events of records,
 //! [`prepare`](prepare::prepare) makes records of what a caller wants to publish.
 
 pub mod record;

@@ -2,6 +2,7 @@
 
 pub mod load;
 pub mod topics;
+mod type_file;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -245,3 +246,7 @@ impl Catalog {
         if is_default && !dir.exists() { Self::embedded() } else { Self::load(dir) }
     }
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+pub(super) mod tests;

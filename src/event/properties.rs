@@ -18,7 +18,7 @@ fn record(value: Vec<u8>, headers: Vec<(String, Option<Vec<u8>>)>) -> Record {
 }
 
 thread_local! {
-    static HISTORIC: Catalog = super::tests::historic();
+    static HISTORIC: Catalog = super::catalog::tests::historic();
     static DECODERS: [Decoder; 2] = {
         let catalog = Arc::new(Catalog::embedded().unwrap());
         [Decoder::new(Arc::clone(&catalog), true), Decoder::new(catalog, false)]

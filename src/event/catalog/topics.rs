@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use serde::Deserialize;
 
-use super::EventType;
+use super::{EventType, load::File};
 
 /// The whole file, checked.
 #[derive(Debug)]
@@ -179,5 +179,65 @@ impl Topics {
             config,
             types: Vec::new(),
         }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TopicsFile {
+    profiles: BTreeMap<String, Profile>,
+    naming: String,
+    schemes: BTreeMap<String, String>,
+    topics: BTreeMap<String, Topic>,
+}
+
+/// Reads `topics.yaml`; `None` where too little of it could be understood to go on.
+pub(super) fn read(file: &mut File<'_>) -> Option<Topics> {
+    let read: TopicsFile = file.parse()?;
+    let Some(scheme) = read.schemes.get(&read.naming).cloned() else {
+        file.wrong("naming", format!("no scheme `{}`", read.naming), "name one of `schemes`");
+        return None;
+    };
+    if !["{topic}", "{type}", "{action}"].iter().any(|part| scheme.contains(part)) {
+        file.wrong(&format!("schemes.{}", read.naming), "every topic would have the same name", "use {topic}, {type} or {action} in it");
+    }
+    for (name, profile) in &read.profiles {
+        if let Some(other) = &profile.extends
+            && !read.profiles.contains_key(other)
+        {
+            file.wrong(&format!("profiles.{name}.extends"), format!("no profile `{other}`"), "name one of `profiles`");
+        }
+    }
+    let mut aliases = BTreeMap::new();
+    for (name, topic) in &read.topics {
+        check_topic(file, name, topic, &read.profiles);
+        for alias in &topic.aliases {
+            if read.topics.contains_key(alias) || aliases.insert(alias.clone(), name.clone()).is_some() {
+                file.wrong(&format!("topics.{name}.aliases"), format!("`{alias}` is also another topic"), "let one topic alone have it");
+            }
+        }
+    }
+    Some(Topics { profiles: read.profiles, scheme, topics: read.topics, aliases })
+}
+
+fn check_topic(file: &mut File<'_>, name: &str, topic: &Topic, profiles: &BTreeMap<String, Profile>) {
+    let legal = |name: &str| {
+        !name.is_empty() && name.len() <= 249 && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+    };
+    if !legal(name) {
+        file.wrong(&format!("topics.{name}"), "Kafka takes no such name", "use letters, digits, `.`, `_` and `-`, 249 at most");
+    }
+    let base = Override { partitions: Some(topic.partitions), retention: Some(topic.retention.clone()), ..Override::default() };
+    let all = topic.profiles.iter().map(|(profile, own)| (format!("topics.{name}.profiles.{profile}"), own));
+    for (at, own) in all.chain([(format!("topics.{name}"), &base)]) {
+        if own.partitions.is_some_and(|count| count < 1) {
+            file.wrong(&format!("{at}.partitions"), "a topic has at least one partition", "write a number from 1 up");
+        }
+        if let Some(written) = own.retention.as_ref().filter(|written| humantime::parse_duration(written).is_err()) {
+            file.wrong(&format!("{at}.retention"), format!("`{written}` is no duration"), "write it like 7d or 12h");
+        }
+    }
+    for profile in topic.profiles.keys().filter(|profile| !profiles.contains_key(*profile)) {
+        file.wrong(&format!("topics.{name}.profiles.{profile}"), "no such profile", "name one of `profiles`");
     }
 }
