@@ -100,20 +100,31 @@ impl<'a> Fields<'a> {
         self.0.iter().map(|(name, value)| (&**name, &**value))
     }
 
-    /// The object as one raw value.
-    pub(super) fn to_raw(&self) -> Box<RawValue> {
+    /// The object as text.
+    pub(super) fn to_text(&self) -> String {
         let mut text = String::with_capacity(2 + self.0.iter().map(|(name, value)| name.len() + value.get().len() + 4).sum::<usize>());
         text.push('{');
         for (index, (name, value)) in self.0.iter().enumerate() {
             if index > 0 {
                 text.push(',');
             }
-            text.push_str(raw(&Value::String(name.clone().into_owned())).get());
+            if name.bytes().all(|byte| byte >= b' ' && byte != b'"' && byte != b'\\') {
+                text.push('"');
+                text.push_str(name);
+                text.push('"');
+            } else {
+                text.push_str(raw(&Value::String(name.clone().into_owned())).get());
+            }
             text.push(':');
             text.push_str(value.get());
         }
         text.push('}');
-        RawValue::from_string(text).unwrap_or_default()
+        text
+    }
+
+    /// The object as one raw value.
+    pub(super) fn to_raw(&self) -> Box<RawValue> {
+        RawValue::from_string(self.to_text()).unwrap_or_default()
     }
 }
 

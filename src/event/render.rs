@@ -129,7 +129,7 @@ impl Event {
             let place = if view.head.data.is_none() && view.head.payload.is_some() { "payload" } else { "data" };
             event.set(place, Cow::Owned(data.to_raw()));
         }
-        to_bytes(&event.to_raw())
+        event.to_text().into()
     }
 
     fn around(&self, view: &View<'_>) -> Bytes {
@@ -146,7 +146,7 @@ impl Event {
         let inner = self.published(view);
         let inner = String::from_utf8(inner.into()).ok().and_then(|text| RawValue::from_string(text).ok());
         event.set("data", Cow::Owned(inner.unwrap_or_default()));
-        to_bytes(&event.to_raw())
+        event.to_text().into()
     }
 }
 
@@ -187,7 +187,7 @@ pub(super) fn canonical(view: &View<'_>, event: &Canonical<'_>) -> Bytes {
     {
         out.set_value("user_id", &json!(user));
     }
-    to_bytes(&out.to_raw())
+    out.to_text().into()
 }
 
 /// The metadata as sent, or what a CloudEvent says of it.
@@ -211,10 +211,6 @@ fn metadata(view: &View<'_>, out: &mut Fields<'_>) {
 /// The version that the rendered data has: the catalogue's, or a newer one as it was sent.
 fn shown_version(kind: &EventType, sent: Version) -> Version {
     sent.max(kind.version)
-}
-
-fn to_bytes(raw: &RawValue) -> Bytes {
-    Bytes::copy_from_slice(raw.get().as_bytes())
 }
 
 fn of_metadata(view: &View<'_>, name: &str) -> Option<String> {
