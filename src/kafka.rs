@@ -5,6 +5,7 @@
 //! a partition that stays keeps flowing while another is drained.
 
 pub mod client;
+mod native;
 mod batch;
 mod rebalance;
 mod member;

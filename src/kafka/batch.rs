@@ -1,7 +1,7 @@
-//! The one file with unsafe code: partition queues, zero-copy records, and the few calls that rdkafka does not wrap.
+//! Partition queues and zero-copy records, through librdkafka's own calls.
 //!
 //! # Safety
-//! Four kinds of pointers of librdkafka are held here; each rests on a documented rule of `rdkafka.h`:
+//! Three kinds of pointers of librdkafka are held here; each rests on a documented rule of `rdkafka.h`:
 //!
 //! * The client (`rd_kafka_t`). Every queue and every batch of records holds an `Arc` of the client it came from, so the client is
 //!   destroyed after them. All functions used here are thread-safe on it.
@@ -10,10 +10,9 @@
 //! * A record (`rd_kafka_message_t`) from a consume call is ours until `rd_kafka_message_destroy`, which may be called from any thread.
 //!   Payload, key and topic do not move or change meanwhile. Headers are decoded into the record on first use: that mutates it behind a
 //!   shared pointer, so a record is `Send` but not `Sync`.
-//! * Lists (`rd_kafka_topic_partition_list_t`) stay owned by rdkafka's `TopicPartitionList`; only their fields are read.
 
 use std::{
-    ffi::{CStr, CString, c_char, c_void},
+    ffi::{CStr, c_char, c_void},
     marker::PhantomData,
     ptr::{self, NonNull},
     slice,
@@ -23,13 +22,12 @@ use std::{
 };
 
 use rdkafka::{
-    ClientContext, TopicPartitionList,
-    client::Client,
     consumer::{BaseConsumer, Consumer, ConsumerContext},
-    error::{KafkaError as Native, RDKafkaErrorCode},
+    error::RDKafkaErrorCode,
 };
 use rdkafka_sys as sys;
 
+use super::native::code;
 use crate::event::record::{RawRecord, RecordBatch};
 
 /// A consumer that many own; whoever lets go last does not wait for it to close.
@@ -61,81 +59,6 @@ impl<C: ConsumerContext + 'static> Drop for Shared<C> {
         if let Some(consumer) = self.0.take() {
             let _ = thread::Builder::new().name("kafka-drop".to_owned()).spawn(move || drop(consumer));
         }
-    }
-}
-
-fn code(error: sys::rd_kafka_resp_err_t) -> Result<(), RDKafkaErrorCode> {
-    match RDKafkaErrorCode::from(error) {
-        RDKafkaErrorCode::NoError => Ok(()),
-        error => Err(error),
-    }
-}
-
-/// Asks any broker for its cluster's members: answered means that the brokers are there.
-pub(super) fn ping<C: ClientContext>(client: &Client<C>, timeout: Duration) -> Result<(), Native> {
-    let mut metadata: *const sys::rd_kafka_metadata = ptr::null();
-    let ms = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
-    // SAFETY: the client lives as long as its borrow; the answer is written only on success and destroyed below.
-    let error = unsafe { sys::rd_kafka_metadata(client.native_ptr(), 0, ptr::null_mut(), &mut metadata, ms) };
-    if !metadata.is_null() {
-        // SAFETY: given to us by the call above, once.
-        unsafe { sys::rd_kafka_metadata_destroy(metadata) };
-    }
-    code(error).map_err(Native::MetadataFetch)
-}
-
-/// Whether this member's group hands out partitions one by one; `false` also before it has joined.
-pub(super) fn cooperative<C: ConsumerContext>(consumer: &BaseConsumer<C>) -> bool {
-    // SAFETY: the client lives as long as its borrow; the answer is a static text or null.
-    unsafe {
-        let name = sys::rd_kafka_rebalance_protocol(consumer.client().native_ptr());
-        !name.is_null() && CStr::from_ptr(name).to_bytes() == b"COOPERATIVE"
-    }
-}
-
-/// The log's end as the last fetch of that partition saw it; asks nobody.
-pub(super) fn cached_log_end<C: ConsumerContext>(consumer: &BaseConsumer<C>, topic: &CStr, partition: i32) -> Option<i64> {
-    let (mut low, mut high) = (-1, -1);
-    // SAFETY: the client lives as long as its borrow, the name is a C string, both results are written by the call.
-    let error =
-        unsafe { sys::rd_kafka_get_watermark_offsets(consumer.client().native_ptr(), topic.as_ptr(), partition, &mut low, &mut high) };
-    (code(error).is_ok() && high >= 0).then_some(high)
-}
-
-/// Each entry's metadata as bytes: another program's may be no text, on which rdkafka's own accessor panics.
-pub(super) fn metadata_of(list: &TopicPartitionList) -> Vec<Option<Vec<u8>>> {
-    let count = list.count();
-    if count == 0 {
-        return Vec::new();
-    }
-    // SAFETY: a list of `count` entries owned by `list`; metadata is null or `metadata_size` readable bytes.
-    unsafe {
-        let entries = slice::from_raw_parts((*list.ptr()).elems, count);
-        entries
-            .iter()
-            .map(|entry| {
-                (!entry.metadata.is_null()).then(|| slice::from_raw_parts(entry.metadata.cast::<u8>(), entry.metadata_size).to_vec())
-            })
-            .collect()
-    }
-}
-
-/// The partition that librdkafka's partitioner gives a key.
-pub(super) fn partition_of(fnv1a: bool, key: &[u8], partitions: i32) -> i32 {
-    let partitioner = if fnv1a { sys::rd_kafka_msg_partitioner_fnv1a } else { sys::rd_kafka_msg_partitioner_murmur2 };
-    // SAFETY: these two look at the key and the count only; topic and opaques are unused.
-    unsafe { partitioner(ptr::null(), key.as_ptr().cast::<c_void>(), key.len(), partitions, ptr::null_mut(), ptr::null_mut()) }
-}
-
-/// Makes groups of an in-process cluster start without the usual wait for more members.
-pub(super) fn no_initial_rebalance_delay<C: ClientContext>(client: &Client<C>) -> bool {
-    // SAFETY: the client lives as long as its borrow and owns the cluster.
-    unsafe {
-        let cluster = sys::rd_kafka_handle_mock_cluster(client.native_ptr());
-        if !cluster.is_null() {
-            sys::rd_kafka_mock_group_initial_rebalance_delay_ms(cluster, 0);
-        }
-        !cluster.is_null()
     }
 }
 
@@ -323,9 +246,4 @@ impl<C: ConsumerContext + 'static> RecordBatch for Batch<C> {
             each(message);
         }
     }
-}
-
-/// A topic's name for the calls above; Kafka's names hold no NUL.
-pub(super) fn c_name(topic: &str) -> CString {
-    CString::new(topic).unwrap_or_default()
 }

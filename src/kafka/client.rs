@@ -19,7 +19,7 @@ use rdkafka::{
     types::RDKafkaErrorCode,
 };
 
-use super::batch;
+use super::native;
 use crate::config::{
     Config,
     kafka::{Partitioner, Properties, owned_property},
@@ -255,6 +255,8 @@ impl Clients {
         base.set("linger.ms", "5")
             .set("compression.type", "lz4")
             .set("delivery.timeout.ms", "30000")
+            // How long a topic may stay unknown before its records fail: as long as a new one takes to be known everywhere.
+            .set("topic.metadata.propagation.max.ms", "5000")
             .set("queue.buffering.max.kbytes", "65536")
             .set("queue.buffering.max.messages", "100000");
         let mut config = self.finish(base, &[&self.properties, &self.producer], &[]);
@@ -290,7 +292,7 @@ impl Clients {
         let mut told: Option<Instant> = None;
         loop {
             let left = deadline.map_or(Duration::from_secs(3), |limit| limit.saturating_sub(started.elapsed()).min(Duration::from_secs(3)));
-            match batch::ping(probe.client(), left.max(Duration::from_millis(100))) {
+            match native::ping(probe.client(), left.max(Duration::from_millis(100))) {
                 Ok(()) => return Ok(()),
                 Err(error) => {
                     let error = KafkaError::from_native(&error, &self.brokers);
@@ -399,7 +401,7 @@ impl Pulse {
                 let (up, asked) = shared;
                 let mut first = true;
                 loop {
-                    let answer = batch::ping(probe.client(), PATIENCE);
+                    let answer = native::ping(probe.client(), PATIENCE);
                     // Its logs and errors wait in the queue that a poll serves.
                     while probe.poll(Duration::ZERO).is_some() {}
                     let is_up = answer.is_ok();

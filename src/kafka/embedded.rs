@@ -19,8 +19,9 @@ use rdkafka::{
 };
 
 use super::{
-    KafkaError, batch,
+    KafkaError,
     client::Clients,
+    native,
     publisher::{Charge, KafkaPublisher},
 };
 use crate::{
@@ -54,7 +55,7 @@ impl Embedded {
         let native = |error: rdkafka::error::KafkaError| KafkaError::from_native(&error, "embedded");
         let broker: BaseProducer<DefaultProducerContext> =
             ClientConfig::new().set("test.mock.num.brokers", "1").set("client.id", "worker-embedded").create().map_err(native)?;
-        batch::no_initial_rebalance_delay(broker.client());
+        native::no_initial_rebalance_delay(broker.client());
         let cluster = broker.client().mock_cluster().ok_or_else(|| KafkaError::Refused("no embedded broker".to_owned()))?;
         let brokers = cluster.bootstrap_servers();
         for (topic, partitions) in topics {
@@ -137,7 +138,7 @@ impl Guard {
     fn reserve(&self, message: &mut Message) -> Result<Option<Reserved>, PublishError> {
         let Some(partitions) = self.topics.get(&*message.topic) else { return Ok(None) };
         let partition = *message.partition.get_or_insert_with(|| match &message.key {
-            Some(key) => batch::partition_of(self.fnv1a, key, *partitions),
+            Some(key) => native::partition_of(self.fnv1a, key, *partitions),
             None => fastrand::i32(0..(*partitions).max(1)),
         });
         let bytes = size_of_record(message);

@@ -13,7 +13,7 @@ use rdkafka::{
     error::KafkaError as Native,
 };
 
-use super::{batch, client::Logs, commit, member::Membership, rebalance::Lookup};
+use super::{batch, client::Logs, commit, member::Membership, native, rebalance::Lookup};
 use crate::{config::engine::StartAt, engine::ports::Committed, event::record::TopicPartition};
 
 /// Time for one answer.
@@ -118,7 +118,7 @@ pub(super) fn committed<C: ConsumerContext>(
     partitions: &[TopicPartition],
 ) -> Result<Vec<Option<Committed>>, Native> {
     let list = consumer.committed_offsets(list_of(partitions), PATIENCE)?;
-    let metadata = batch::metadata_of(&list);
+    let metadata = native::metadata_of(&list);
     let mut commits = Vec::with_capacity(partitions.len());
     for (entry, metadata) in list.elements().iter().zip(metadata) {
         entry.error()?;

@@ -17,7 +17,7 @@ use rdkafka::{
     types::RDKafkaRespErr,
 };
 
-use super::{batch, client, rebalance::Event};
+use super::{client, native, rebalance::Event};
 use crate::event::record::TopicPartition;
 
 /// Keeps the group's events for the Source's thread; never answers by itself while the Source lives.
@@ -90,10 +90,10 @@ fn names(event: &Event) -> String {
 /// Tells the group that its assignment is taken.
 pub(super) fn accept_assignment(consumer: &BaseConsumer<Membership>) -> Result<(), Native> {
     let nothing = TopicPartitionList::new();
-    if batch::cooperative(consumer) { consumer.incremental_assign(&nothing) } else { consumer.assign(&nothing) }
+    if native::cooperative(consumer) { consumer.incremental_assign(&nothing) } else { consumer.assign(&nothing) }
 }
 
 /// Tells the group that what it revoked is let go.
 pub(super) fn accept_revocation(consumer: &BaseConsumer<Membership>) -> Result<(), Native> {
-    if batch::cooperative(consumer) { consumer.incremental_unassign(&TopicPartitionList::new()) } else { consumer.unassign() }
+    if native::cooperative(consumer) { consumer.incremental_unassign(&TopicPartitionList::new()) } else { consumer.unassign() }
 }

@@ -16,9 +16,9 @@ use tokio::sync::oneshot;
 
 use super::{
     KafkaError,
-    batch::{self, Message, Queue, Shared},
+    batch::{Message, Queue, Shared},
     client::{Clients, Logs},
-    lookup,
+    lookup, native,
 };
 use crate::{
     engine::ports::{LogReader, ReadError},
@@ -97,7 +97,7 @@ fn read(client: &Arc<Shared<Logs>>, common: &Queue<Logs>, partition: &TopicParti
         let run = rest.windows(2).position(|pair| pair[1] - pair[0] > STRIDE).map_or(rest.len(), |at| at + 1);
         let (now, later) = rest.split_at(run);
         rest = later;
-        let name = batch::c_name(&partition.topic);
+        let name = native::c_name(&partition.topic);
         let queue = Queue::of_partition(client, &name, partition.partition).ok_or_else(|| ReadError("no queue".to_owned()))?;
         queue.forward(common);
         let read = assign(client, partition, *first).and_then(|()| read_run(common, partition, now, *end, deadline, &mut records));

@@ -5,8 +5,9 @@ use std::{collections::VecDeque, ffi::CString, sync::Arc};
 use tokio::sync::mpsc;
 
 use super::{
-    batch::{self, Batch, Message, Queue, Shared},
+    batch::{Batch, Message, Queue, Shared},
     client::Logs,
+    native,
 };
 use crate::{
     engine::ports::{Gate, weight},
@@ -44,7 +45,7 @@ pub(super) struct Outlet {
 impl Tap {
     /// Takes the partition's queue; to be called before the partition is assigned, so that no record goes elsewhere.
     pub(super) fn open(client: &Arc<Shared<Logs>>, common: &Queue<Logs>, partition: TopicPartition, next: i64) -> Option<(Self, Outlet)> {
-        let name = batch::c_name(&partition.topic);
+        let name = native::c_name(&partition.topic);
         let queue = Queue::of_partition(client, &name, partition.partition)?;
         queue.forward(common);
         let (sender, inbox) = mpsc::channel(INBOX);
@@ -104,7 +105,7 @@ impl Tap {
         if self.stopped || fresh.is_empty() {
             return repeated;
         }
-        if let Some(end) = batch::cached_log_end(&self.client, &self.name, self.partition.partition) {
+        if let Some(end) = native::cached_log_end(&self.client, &self.name, self.partition.partition) {
             self.gate.set_log_end(end);
         }
         // Behind what already waits, else out of order.
@@ -173,7 +174,7 @@ impl Tap {
 
     /// Keeps the lag fresh where nothing is read.
     pub(super) fn refresh_log_end(&self) {
-        if let Some(end) = batch::cached_log_end(&self.client, &self.name, self.partition.partition) {
+        if let Some(end) = native::cached_log_end(&self.client, &self.name, self.partition.partition) {
             self.gate.set_log_end(end);
         }
     }

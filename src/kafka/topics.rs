@@ -4,15 +4,15 @@ use std::{collections::BTreeMap, time::Duration};
 
 use rdkafka::{
     Offset,
-    admin::{AdminClient, AdminOptions, AlterConfig, ConfigSource, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication},
+    admin::{AdminClient, AdminOptions, ConfigSource, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication},
     consumer::{BaseConsumer, Consumer},
     error::RDKafkaErrorCode,
 };
 
 use super::{
-    KafkaError, batch,
+    KafkaError,
     client::{Clients, Logs},
-    lookup,
+    lookup, native,
 };
 use crate::{engine::ports::Committed, event::record::TopicPartition};
 
@@ -205,18 +205,16 @@ impl TopicAdmin {
     }
 
     async fn set_config_of(&self, topic: &str, changed: &BTreeMap<String, String>) -> Result<Result<(), KafkaError>, KafkaError> {
-        // The request replaces all of a topic's own settings, so those it has are sent along.
-        let Some(Some(described)) = self.describe(&[topic.to_owned()]).await?.pop() else {
-            return Ok(Err(KafkaError::Refused(format!("topic {topic} does not exist"))));
-        };
-        let mut all = described.config;
-        all.extend(changed.iter().map(|(key, value)| (key.clone(), value.clone())));
-        let change = all.iter().fold(AlterConfig::new(ResourceSpecifier::Topic(topic)), |change, (key, value)| change.set(key, value));
-        let results = self.admin.alter_configs([&change], &Self::options()).await.map_err(|error| self.sort(&error))?;
-        Ok(match results.into_iter().next() {
-            Some(Err((_, code))) => Err(answer(code, topic)),
-            _ => Ok(()),
+        let (topic, changed) = (topic.to_owned(), changed.clone());
+        self.probe(move |probe| {
+            let settings = changed.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+            let answered = native::set_topic_config(probe.client(), &topic, settings, PATIENCE)?;
+            Ok(answered.map_err(|(code, words)| match answer(code, &topic) {
+                KafkaError::Refused(_) => KafkaError::Refused(format!("topic {topic}: {words}")),
+                other => other,
+            }))
         })
+        .await
     }
 
     /// The group's commits of these partitions, in order.
@@ -254,7 +252,7 @@ impl TopicAdmin {
     pub async fn ping(&self) -> Result<Duration, KafkaError> {
         self.probe(|probe| {
             let asked = std::time::Instant::now();
-            batch::ping(probe.client(), PATIENCE)?;
+            native::ping(probe.client(), PATIENCE)?;
             Ok(asked.elapsed())
         })
         .await

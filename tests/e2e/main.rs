@@ -9,7 +9,10 @@
 
 #[path = "../contract/store.rs"]
 mod contract;
+#[path = "../it/kafka_member.rs"]
+mod kafka_member;
 mod support;
 
 mod harness;
+mod kafka_group;
 mod store;

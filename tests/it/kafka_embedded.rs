@@ -8,7 +8,10 @@ use worker::{
     kafka::{client::Clients, embedded::Embedded, publisher::KafkaPublisher},
 };
 
-use crate::kafka_member::{Peer, SOON, config, eventually, message, place, unique};
+use crate::{
+    kafka_member::{Peer, SOON, config, eventually, message, place},
+    kafka_source::unique,
+};
 
 /// The limit is real: without the guard the broker forgets.
 #[tokio::test(flavor = "multi_thread")]

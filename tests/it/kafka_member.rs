@@ -24,11 +24,6 @@ pub fn config(brokers: &str, group: &str, sets: &[&str]) -> Config {
     Config::load(&Sources { sets: all, ..Sources::default() }).unwrap().config
 }
 
-/// A name of this test's own.
-pub fn unique(name: &str) -> String {
-    format!("{name}-{}", uuid::Uuid::new_v4().simple())
-}
-
 /// What one member has seen of one partition.
 #[derive(Debug, Default, Clone)]
 pub struct Seen {

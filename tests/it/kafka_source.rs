@@ -10,7 +10,12 @@ use worker::{
     kafka::{client::Clients, embedded::Embedded, publisher::KafkaPublisher},
 };
 
-use crate::kafka_member::{Peer, SOON, State, config, eventually, fill, message, place, unique};
+use crate::kafka_member::{Peer, SOON, State, config, eventually, fill, message, place};
+
+/// A name of this test's own.
+pub fn unique(name: &str) -> String {
+    format!("{name}-{}", uuid::Uuid::new_v4().simple())
+}
 
 fn commit(topic: &str, partition: i32, offset: i64, metadata: &str) -> Commit {
     Commit { partition: place(topic, partition), offset, metadata: metadata.to_owned() }
