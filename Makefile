@@ -1,0 +1,50 @@
+# Set-up is part of each target: a Rust toolchain, make and a C/C++ compiler are all that has to be there.
+# CARGO_TARGET_DIR is honoured; CARGO, ARGS, KEEP=1 (leave Kafka and Redis running) can be given.
+
+CARGO ?= cargo
+ARGS ?=
+
+# TLS takes the system's OpenSSL where its headers are (.ci/openssl says, or gets them); else it is built from source.
+TLS = OPENSSL_NO_VENDOR=$$(.ci/openssl)
+
+DENY = $(CARGO) deny --locked --config .deny.toml
+
+.DEFAULT_GOAL := help
+.PHONY: help run demo build test check fmt stack-up stack-down stack-status
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ## a guided tour on an embedded broker, nothing to install; exits 1 if anything is not as it must be
+	$(CARGO) run --quiet --locked --profile demo --no-default-features -- demo $(ARGS)
+
+run: ## both roles in one process, on the embedded broker; more with ARGS="--set kafka.brokers=.."
+	$(TLS) $(CARGO) run --locked -- --role standalone $(ARGS)
+
+build: ## the worker as it is shipped, in release/ of target or CARGO_TARGET_DIR
+	$(TLS) $(CARGO) build --locked --release
+
+test: ## unit, property, embedded-broker and end-to-end tests; starts its own Kafka and Redis
+	export $(TLS) && $(CARGO) test --locked --no-run $(ARGS) && tests/stack run $(CARGO) test --locked $(ARGS)
+
+check: ## format, clippy, documentation, module order, dependencies, licences
+	$(CARGO) fmt --check
+	export $(TLS) && $(CARGO) clippy --locked --all-targets -- -D warnings
+	export $(TLS) && RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items --quiet
+	export $(TLS) && $(CARGO) test --locked --quiet --test layers --test dependencies
+	@if ! $(CARGO) deny --version >/dev/null 2>&1; then \
+		echo "check: no cargo-deny here, so advisories were not looked up (cargo install --locked cargo-deny)"; \
+	elif $(DENY) fetch db >/dev/null 2>&1; then $(DENY) check; \
+	else echo "check: the advisory database is out of reach, so advisories were not looked up"; $(DENY) check licenses bans sources; fi
+
+fmt: ## format the source
+	$(CARGO) fmt
+
+stack-up: ## start Kafka and Redis for the end-to-end tests and leave them running
+	@tests/stack up
+
+stack-down: ## stop them
+	@tests/stack down
+
+stack-status: ## what runs
+	@tests/stack status
