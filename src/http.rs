@@ -4,9 +4,19 @@ pub mod auth;
 pub mod ops;
 pub mod publish;
 
-use std::io;
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
-use axum::Router;
+use axum::{
+    Router,
+    extract::{Request, State},
+    middleware::{self, Next},
+};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -45,6 +55,35 @@ pub async fn bind(key: &'static str, address: &str) -> Result<TcpListener, BindE
 /// Where the listener fails for good.
 pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) -> io::Result<()> {
     axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
+}
+
+/// How many requests a router is answering.
+#[derive(Debug, Clone, Default)]
+pub struct Requests(Arc<AtomicUsize>);
+
+impl Requests {
+    /// Counts the requests of `router` from now on.
+    pub fn count(&self, router: Router) -> Router {
+        router.layer(middleware::from_fn_with_state(self.clone(), async |State(requests): State<Self>, request: Request, next: Next| {
+            requests.0.fetch_add(1, Ordering::Relaxed);
+            // A caller that goes away drops the future: counted down all the same.
+            let _answered = Answered(requests);
+            next.run(request).await
+        }))
+    }
+
+    /// Requests that are being answered.
+    pub fn open(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+struct Answered(Requests);
+
+impl Drop for Answered {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 #[cfg(test)]

@@ -4,12 +4,14 @@ mod brokers;
 pub mod consumer;
 pub mod ingest;
 pub mod input;
+pub mod producer;
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use crate::{
-    config::{ConfigErrors, Loaded, Role},
-    shutdown::Shutdown,
+    config::{ConfigErrors, Loaded, Problem, Role},
+    event::Catalog,
+    shutdown::{INTERRUPTED, Shutdown},
 };
 
 /// What the command line says beyond the configuration.
@@ -48,10 +50,10 @@ pub enum RunError {
     /// A Kafka client is beyond repair, or its thread is gone.
     #[error("fatal Kafka error: {0}")]
     KafkaFatal(String),
-    /// Runs were still going at the drain's deadline.
-    #[error("{running} runs were still going after {}: they run again elsewhere", humantime::format_duration(*.after))]
+    /// Runs, requests or records were unfinished at the drain's deadline. A run begins again elsewhere; a caller got no answer.
+    #[error("{running} still unfinished after {}, engine.drain_timeout", humantime::format_duration(*.after))]
     DrainDeadline {
-        /// Runs left behind.
+        /// What was left behind: runs of a consumer; requests, or else records, of a producer.
         running: usize,
         /// `engine.drain_timeout`.
         after: Duration,
@@ -74,12 +76,40 @@ impl RunError {
     }
 }
 
-/// Runs a role until its input ends, `shutdown` is given, or an error that a restart must mend. Signals are the caller's: it gives
-/// `shutdown` at SIGTERM and SIGINT, and ends the process at a second SIGINT.
+/// Runs a role until its input ends, SIGTERM, SIGINT, or an error that a restart must mend. A second SIGINT ends the process at once, with
+/// [`INTERRUPTED`].
 ///
 /// # Errors
 /// Why it ended other than as asked.
-pub async fn run(role: Role, loaded: Loaded, options: Options, shutdown: Shutdown) -> Result<(), RunError> {
-    let _ = (loaded, options, shutdown);
-    Err(RunError::Other(anyhow::anyhow!("this build has no {} role", role.name())))
+pub async fn run(role: Role, loaded: Loaded, options: Options) -> Result<(), RunError> {
+    let shutdown = Shutdown::new();
+    tokio::select! {
+        result = start(role, loaded, options, shutdown.clone()) => result,
+        signals = shutdown.follow_signals() => match signals {
+            // Nothing is unwound: closing a Kafka client waits for brokers, and "at once" was asked for.
+            Ok(()) => std::process::exit(INTERRUPTED.into()),
+            Err(error) => Err(anyhow::anyhow!("no signal can be caught: {error}").into()),
+        },
+    }
+}
+
+/// Runs a role until `shutdown`: for tests and for programs with signals of their own.
+///
+/// # Errors
+/// As [`run`].
+pub async fn start(role: Role, loaded: Loaded, options: Options, shutdown: Shutdown) -> Result<(), RunError> {
+    let catalog = Arc::new(catalog(&loaded)?);
+    match role {
+        Role::Producer => producer::run(&loaded.config, catalog, options, shutdown).await,
+        Role::Consumer | Role::Standalone => Err(anyhow::anyhow!("this build has no {} role", role.name()).into()),
+    }
+}
+
+/// The event catalogue that the configuration names, else the one in the binary.
+fn catalog(loaded: &Loaded) -> Result<Catalog, RunError> {
+    let is_default = loaded.origins.get("catalog.dir") == "default";
+    Catalog::open(&loaded.config.catalog.dir, is_default).map_err(|error| {
+        let problems = error.problems.iter().map(|problem| Problem::new("", problem.to_string())).collect();
+        ConfigErrors::of(problems).map_or_else(|| RunError::Other(error.into()), RunError::Config)
+    })
 }

@@ -9,6 +9,7 @@ mod healthcheck;
 mod http_handler;
 mod ingest;
 mod ops;
+mod producer;
 mod publish;
 mod kafka_embedded;
 mod kafka_member;
