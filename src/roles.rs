@@ -11,6 +11,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use crate::{
     config::{ConfigErrors, Loaded, Problem, Role},
     event::Catalog,
+    roles::consumer::Consumer,
     shutdown::{INTERRUPTED, Shutdown},
 };
 
@@ -101,7 +102,8 @@ pub async fn start(role: Role, loaded: Loaded, options: Options, shutdown: Shutd
     let catalog = Arc::new(catalog(&loaded)?);
     match role {
         Role::Producer => producer::run(&loaded.config, catalog, options, shutdown).await,
-        Role::Consumer | Role::Standalone => Err(anyhow::anyhow!("this build has no {} role", role.name()).into()),
+        Role::Consumer => Consumer::new(loaded.config, catalog).options(options).run(shutdown).await,
+        Role::Standalone => Err(anyhow::anyhow!("this build has no {} role", role.name()).into()),
     }
 }
 

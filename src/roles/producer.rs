@@ -1,6 +1,6 @@
 //! The producer role: events over HTTP to Kafka until told to stop, or an input to its end.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{convert::Infallible, io, sync::Arc, time::Duration};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::{net::TcpListener, task::JoinSet, time::timeout};
@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Input, Options, RunError,
+    brokers::Brokers,
     ingest::{Told, ingest},
     input::{self, Opened},
 };
@@ -16,7 +17,6 @@ use crate::{
     event::Catalog,
     health::{Health, Part, Reporter},
     http::{self, Requests, auth, ops, publish},
-    kafka::{client::Clients, embedded::Embedded, publisher::KafkaPublisher},
     publish::Publishing,
     shutdown::Shutdown,
     telemetry::Metrics,
@@ -24,8 +24,8 @@ use crate::{
 
 /// How long an input waits for acknowledgements: nobody waits for an answer, and stopping half-way costs a person's time.
 const INPUT_DELIVERY_TIMEOUT: &str = "300000";
-/// The catalogue's profile that the embedded cluster is made by.
-const EMBEDDED_PROFILE: &str = "local";
+/// Between two looks at the brokers' state.
+const WATCH: Duration = Duration::from_millis(250);
 /// Time for the last scrape of the ops listener at the end.
 const LAST_SCRAPE: Duration = Duration::from_secs(1);
 
@@ -35,62 +35,86 @@ const LAST_SCRAPE: Duration = Duration::from_secs(1);
 /// A port in use, lines that are not stored, a fatal producer, or requests in flight past `engine.drain_timeout`.
 pub async fn run(config: &Config, catalog: Arc<Catalog>, options: Options, shutdown: Shutdown) -> Result<(), RunError> {
     let input = input::choose(options.input.clone(), options.serve, &io::stdin()).map_err(anyhow::Error::from)?;
-    let (config, _embedded) = embedded(config, &catalog)?;
     match input {
-        Some(input) => read(&config, catalog, &input, &options, &shutdown).await,
-        None => serve(&config, catalog, &options, &shutdown).await,
+        Some(input) => read(config, catalog, &input, &options, &shutdown).await,
+        None => serve(config, catalog, &options, &shutdown).await,
     }
-}
-
-/// With `kafka.brokers = "embedded"`, the in-process cluster with the catalogue's topics, and a configuration that points to it.
-fn embedded(config: &Config, catalog: &Catalog) -> Result<(Config, Option<Embedded>), RunError> {
-    let mut config = config.clone();
-    if !config.kafka.is_embedded() {
-        return Ok((config, None));
-    }
-    let topics = catalog.topic_specs(EMBEDDED_PROFILE).unwrap_or_default();
-    let topics: Vec<_> = topics.iter().map(|topic| (&*topic.name, topic.partitions)).collect();
-    let cluster = Embedded::start(&topics).map_err(anyhow::Error::from)?;
-    config.kafka.brokers = cluster.brokers().to_owned();
-    tracing::warn!(kafka.brokers = config.kafka.brokers, "the brokers are embedded in this process: what is published ends with it");
-    Ok((config, Some(cluster)))
 }
 
 /// The service: listeners, Kafka, and the way out of both.
 async fn serve(config: &Config, catalog: Arc<Catalog>, options: &Options, shutdown: &Shutdown) -> Result<(), RunError> {
     let metrics = Metrics::new(Role::Producer.name());
     let health = Health::new();
-    let brokers = health.part(Part::Brokers);
-    let clients = Clients::new(config).map_err(anyhow::Error::from)?;
+    // Before anyone can ask: not ready until a broker has answered.
+    health.part(Part::Brokers);
     let ops = http::bind("http.listen", &config.http.listen).await.map_err(anyhow::Error::from)?;
     let api = http::bind("publish.listen", &config.publish.listen).await.map_err(anyhow::Error::from)?;
-    let publisher = Arc::new(KafkaPublisher::new(&clients).map_err(anyhow::Error::from)?);
-    let publishing = Arc::new(Publishing::new(config, Arc::clone(&catalog), publisher.clone(), metrics.clone()));
-    announce(config, &catalog, &ops, &api);
+    let brokers = connect(config, &catalog)?;
+    announce(brokers.config(), &catalog, &ops, &api);
+    let publishing = Arc::new(Publishing::new(config, catalog, brokers.publisher(), metrics.clone()));
 
     let last = CancellationToken::new();
     let mut background = JoinSet::new();
     background.spawn(http::serve(ops, ops::router(health.clone(), metrics), last.clone()));
-    background.spawn(watch(Arc::clone(&publisher), brokers.clone(), clients.brokers().to_owned(), last.clone()));
     let work = async {
-        wait_for_brokers(&clients, options.exit_if_unreachable, shutdown).await?;
-        let requests = Requests::default();
-        let router = auth::guard(publish::router(Arc::clone(&publishing), brokers), config.publish.api_token.expose());
-        drain(http::serve(api, requests.count(router), shutdown.token()), &requests, &health, config.engine.drain_timeout, shutdown)
-            .await?;
-        match publisher.close(config.engine.drain_timeout).await {
+        if let limit @ Some(_) = options.exit_if_unreachable {
+            wait_for_brokers(&brokers, limit, shutdown).await?;
+        }
+        listen(api, config, publishing, &brokers, &health, shutdown).await?;
+        match brokers.close(config.engine.drain_timeout).await {
             0 => Ok(()),
             running => Err(RunError::DrainDeadline { running, after: config.engine.drain_timeout }),
         }
     };
     let result = tokio::select! {
         result = work => result,
-        error = publishing.fatal() => Err(RunError::KafkaFatal(error)),
-        Some(ended) = background.join_next() => Err(anyhow::anyhow!("a listener ended: {ended:?}").into()),
+        Some(ended) = background.join_next() => Err(anyhow::anyhow!("the http listener ended: {ended:?}").into()),
     };
     last.cancel();
     let _slow_scraper = timeout(LAST_SCRAPE, async { while background.join_next().await.is_some() {} }).await;
     result
+}
+
+/// Serves the publish API until `shutdown`, then gives the requests in flight `engine.drain_timeout` to finish; not ready from the signal on.
+/// Mirrors the brokers' state into `health` meanwhile.
+///
+/// # Errors
+/// A producer beyond repair, or requests past the deadline.
+pub(super) async fn listen(
+    api: TcpListener,
+    config: &Config,
+    publishing: Arc<Publishing>,
+    brokers: &Brokers,
+    health: &Health,
+    shutdown: &Shutdown,
+) -> Result<(), RunError> {
+    let part = health.part(Part::Brokers);
+    let limit = config.engine.drain_timeout;
+    let requests = Requests::default();
+    let router = auth::guard(publish::router(Arc::clone(&publishing), part.clone()), config.publish.api_token.expose());
+    let deadline = async {
+        shutdown.draining().await;
+        health.drain();
+        tokio::time::sleep(limit).await;
+    };
+    let result = tokio::select! {
+        served = http::serve(api, requests.count(router), shutdown.token()) => Ok(served.map_err(anyhow::Error::from)?),
+        () = deadline => Err(RunError::DrainDeadline { running: requests.open(), after: limit }),
+        error = publishing.fatal() => Err(RunError::KafkaFatal(error)),
+        never = watch(brokers, &part) => match never {},
+    };
+    // An idle listener ends before the deadline's branch is looked at.
+    health.drain();
+    result
+}
+
+/// Handles to the brokers. No consumer of this process reads what is written.
+fn connect(config: &Config, catalog: &Catalog) -> Result<Brokers, RunError> {
+    let brokers = Brokers::connect(config, catalog, &[]).map_err(anyhow::Error::from)?;
+    if brokers.embedded() {
+        tracing::warn!("the brokers are embedded in this process: what is published ends with it");
+    }
+    Ok(brokers)
 }
 
 /// Says at start what this process is, and what is risky about it.
@@ -117,45 +141,23 @@ fn warn_without_token(config: &Config, api: &TcpListener) {
     }
 }
 
-/// Mirrors the client's view of the brokers into the health page until `stop`.
-async fn watch(publisher: Arc<KafkaPublisher>, brokers: Reporter, addresses: String, stop: CancellationToken) -> io::Result<()> {
-    let mut ticks = tokio::time::interval(Duration::from_millis(250));
-    while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-        match publisher.brokers_up() {
-            true => brokers.ok(),
-            false => brokers.fail(format!("no Kafka broker answers at {addresses}")),
+/// Mirrors the client's view of the brokers into the health page, for ever.
+async fn watch(brokers: &Brokers, part: &Reporter) -> Infallible {
+    let mut ticks = tokio::time::interval(WATCH);
+    loop {
+        ticks.tick().await;
+        match brokers.up() {
+            true => part.ok(),
+            false => part.fail(format!("no Kafka broker answers at {}", brokers.clients().brokers())),
         }
     }
-    Ok(())
 }
 
-/// With `--exit-if-unreachable`, an error where no broker answers in time; else nothing is waited for: requests are told what is the case.
-async fn wait_for_brokers(clients: &Clients, limit: Option<Duration>, shutdown: &Shutdown) -> Result<(), RunError> {
-    if limit.is_some() {
-        tokio::select! {
-            answer = clients.wait_for_brokers(limit) => answer.map_err(anyhow::Error::from)?,
-            () = shutdown.draining() => {}
-        }
-    }
-    Ok(())
-}
-
-/// Runs the listener until `shutdown`, then gives the requests in flight `limit` to finish; not ready from the signal on.
-async fn drain(
-    server: impl Future<Output = io::Result<()>>,
-    requests: &Requests,
-    health: &Health,
-    limit: Duration,
-    shutdown: &Shutdown,
-) -> Result<(), RunError> {
-    let deadline = async {
-        shutdown.draining().await;
-        health.drain();
-        tokio::time::sleep(limit).await;
-    };
+/// Waits until a broker answers, or a signal; `None`: for ever.
+async fn wait_for_brokers(brokers: &Brokers, limit: Option<Duration>, shutdown: &Shutdown) -> Result<(), RunError> {
     tokio::select! {
-        served = server => Ok(served.map_err(anyhow::Error::from)?),
-        () = deadline => Err(RunError::DrainDeadline { running: requests.open(), after: limit }),
+        answer = brokers.clients().wait_for_brokers(limit) => Ok(answer.map_err(anyhow::Error::from)?),
+        () = shutdown.draining() => Ok(()),
     }
 }
 
@@ -166,18 +168,14 @@ async fn read(config: &Config, catalog: Arc<Catalog>, input: &Input, options: &O
         Input::File(path) => Opened::file(path).map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?,
     };
     let config = patient(config);
-    let clients = Clients::new(&config).map_err(anyhow::Error::from)?;
-    tokio::select! {
-        answer = clients.wait_for_brokers(options.exit_if_unreachable) => answer.map_err(anyhow::Error::from)?,
-        () = shutdown.draining() => return Err(anyhow::anyhow!("stopped by a signal before anything was read").into()),
-    }
-    let publisher = Arc::new(KafkaPublisher::new(&clients).map_err(anyhow::Error::from)?);
-    let publishing = Publishing::new(&config, catalog, publisher, Metrics::new(Role::Producer.name()));
+    let brokers = connect(&config, &catalog)?;
+    wait_for_brokers(&brokers, options.exit_if_unreachable, shutdown).await?;
+    let publishing = Publishing::new(&config, catalog, brokers.publisher(), Metrics::new(Role::Producer.name()));
     let bar = progress(opened.size);
     let lines = opened.lines().map_err(anyhow::Error::from)?;
     let limit = config.engine.drain_timeout;
     let topic = options.topic.as_deref();
-    let mut tell = |told: Told<'_>| tell(&bar, &told, clients.brokers());
+    let mut tell = |told: Told<'_>| tell(&bar, &told, brokers.clients().brokers());
     let summary = tokio::select! {
         summary = ingest(&publishing, topic, lines, shutdown, &mut tell) => summary,
         () = async { shutdown.draining().await; tokio::time::sleep(limit).await } => {
