@@ -12,7 +12,7 @@ use crate::{
     config::{ConfigErrors, Loaded, Problem, Role},
     event::Catalog,
     roles::consumer::Consumer,
-    shutdown::{INTERRUPTED, Shutdown},
+    shutdown::Shutdown,
 };
 
 /// What the command line says beyond the configuration.
@@ -77,28 +77,12 @@ impl RunError {
     }
 }
 
-/// Runs a role until its input ends, SIGTERM, SIGINT, or an error that a restart must mend. A second SIGINT ends the process at once, with
-/// [`INTERRUPTED`].
+/// Runs a role until its input ends, `shutdown` is given, or an error that a restart must mend. Signals are the caller's: it gives
+/// `shutdown` at SIGTERM and SIGINT, and ends the process at a second SIGINT.
 ///
 /// # Errors
 /// Why it ended other than as asked.
-pub async fn run(role: Role, loaded: Loaded, options: Options) -> Result<(), RunError> {
-    let shutdown = Shutdown::new();
-    tokio::select! {
-        result = start(role, loaded, options, shutdown.clone()) => result,
-        signals = shutdown.follow_signals() => match signals {
-            // Nothing is unwound: closing a Kafka client waits for brokers, and "at once" was asked for.
-            Ok(()) => std::process::exit(INTERRUPTED.into()),
-            Err(error) => Err(anyhow::anyhow!("no signal can be caught: {error}").into()),
-        },
-    }
-}
-
-/// Runs a role until `shutdown`: for tests and for programs with signals of their own.
-///
-/// # Errors
-/// As [`run`].
-pub async fn start(role: Role, loaded: Loaded, options: Options, shutdown: Shutdown) -> Result<(), RunError> {
+pub async fn run(role: Role, loaded: Loaded, options: Options, shutdown: Shutdown) -> Result<(), RunError> {
     let catalog = Arc::new(catalog(&loaded)?);
     match role {
         Role::Producer => producer::run(&loaded.config, catalog, options, shutdown).await,
