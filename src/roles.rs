@@ -5,6 +5,8 @@ pub mod consumer;
 pub mod ingest;
 pub mod input;
 pub mod producer;
+mod service;
+mod standalone;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -84,10 +86,11 @@ impl RunError {
 /// Why it ended other than as asked.
 pub async fn run(role: Role, loaded: Loaded, options: Options, shutdown: Shutdown) -> Result<(), RunError> {
     let catalog = Arc::new(catalog(&loaded)?);
+    // Boxed: the future of a whole process is large, and is moved once.
     match role {
-        Role::Producer => producer::run(&loaded.config, catalog, options, shutdown).await,
-        Role::Consumer => Consumer::new(loaded.config, catalog).options(options).run(shutdown).await,
-        Role::Standalone => Err(anyhow::anyhow!("this build has no {} role", role.name()).into()),
+        Role::Producer => Box::pin(producer::run(&loaded.config, catalog, options, shutdown)).await,
+        Role::Consumer => Box::pin(Consumer::new(loaded.config, catalog).options(options).run(shutdown)).await,
+        Role::Standalone => Box::pin(standalone::run(loaded.config, catalog, options, shutdown)).await,
     }
 }
 

@@ -1,21 +1,24 @@
 //! The brokers of a process: the configured ones, or the embedded cluster, behind one set of handles.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, convert::Infallible, sync::Arc, time::Duration};
 
+use super::RunError;
 use crate::{
     config::Config,
     engine::ports::{OffsetSink, Publisher},
     event::Catalog,
+    health::Reporter,
     kafka::{
         KafkaError,
         client::Clients,
         embedded::{Embedded, Guard, GuardedPublisher},
         publisher::KafkaPublisher,
     },
+    shutdown::Shutdown,
 };
 
-/// `kafka.brokers` of the in-process cluster.
-const EMBEDDED: &str = "embedded";
+/// Between two looks at the brokers' health.
+const WATCH: Duration = Duration::from_millis(250);
 /// Partitions of a topic that the catalogue does not declare, on the embedded cluster.
 const PARTITIONS: i32 = 3;
 
@@ -41,7 +44,7 @@ impl Brokers {
     /// Where the properties make no client.
     pub fn connect(config: &Config, catalog: &Catalog, read: &[String]) -> Result<Self, KafkaError> {
         let mut config = config.clone();
-        if config.kafka.brokers != EMBEDDED {
+        if !config.kafka.is_embedded() {
             let clients = Clients::new(&config)?;
             let writer = Writer::Plain(Arc::new(KafkaPublisher::new(&clients)?));
             return Ok(Self { config, clients, writer, _embedded: None });
@@ -50,6 +53,10 @@ impl Brokers {
         let listed: Vec<(&str, i32)> = topics.iter().map(|(name, partitions)| (name.as_str(), *partitions)).collect();
         let embedded = Embedded::start(&listed)?;
         embedded.brokers().clone_into(&mut config.kafka.brokers);
+        tracing::warn!(
+            kafka.brokers = config.kafka.brokers,
+            "the brokers are embedded in this process: what is published ends with it; a partition keeps 5 MiB or 100 000 batches, and publishing is refused before an unsettled event would be dropped"
+        );
         let clients = Clients::new(&config)?;
         let guarded: Vec<(&str, i32)> = listed.iter().copied().filter(|(name, _)| read.iter().any(|topic| topic == name)).collect();
         let (publisher, guard) = embedded.publisher(&clients, &guarded)?;
@@ -64,11 +71,6 @@ impl Brokers {
     /// Makes further clients.
     pub fn clients(&self) -> &Clients {
         &self.clients
-    }
-
-    /// Whether everything is gone with this process.
-    pub fn embedded(&self) -> bool {
-        self._embedded.is_some()
     }
 
     /// Writes records.
@@ -87,20 +89,47 @@ impl Brokers {
         }
     }
 
-    /// Whether the brokers answer.
-    pub fn up(&self) -> bool {
+    /// With a limit, an error where no broker answers in time; else nothing is waited for: callers are told what is the case.
+    pub async fn wait(&self, limit: Option<Duration>, shutdown: &Shutdown) -> Result<(), RunError> {
+        if limit.is_some() {
+            tokio::select! {
+                answer = self.clients.wait_for_brokers(limit) => answer.map_err(anyhow::Error::from)?,
+                () = shutdown.draining() => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Mirrors the producer's view of the brokers into the health page, for ever.
+    pub async fn watch(&self, part: &Reporter) -> Infallible {
+        let mut ticks = tokio::time::interval(WATCH);
+        loop {
+            ticks.tick().await;
+            if self.up() {
+                part.ok();
+            } else {
+                part.fail(format!("no Kafka broker answers at {}", self.clients.brokers()));
+            }
+        }
+    }
+
+    fn up(&self) -> bool {
         match &self.writer {
             Writer::Plain(publisher) => publisher.brokers_up(),
             Writer::Guarded(publisher, _) => publisher.brokers_up(),
         }
     }
 
-    /// Waits until everything published is acknowledged, at most `deadline`; answers how many records are left behind.
-    pub async fn close(&self, deadline: Duration) -> usize {
-        match &self.writer {
-            Writer::Plain(publisher) => publisher.close(deadline).await,
-            Writer::Guarded(publisher, _) => publisher.close(deadline).await,
-        }
+    /// Waits until everything published is acknowledged.
+    ///
+    /// # Errors
+    /// [`RunError::DrainDeadline`] where something is left behind after `limit`.
+    pub async fn flush(&self, limit: Duration) -> Result<(), RunError> {
+        let left = match &self.writer {
+            Writer::Plain(publisher) => publisher.close(limit).await,
+            Writer::Guarded(publisher, _) => publisher.close(limit).await,
+        };
+        if left == 0 { Ok(()) } else { Err(RunError::DrainDeadline { running: left, after: limit }) }
     }
 }
 

@@ -2,10 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::{sync::mpsc, task::JoinSet, time::timeout};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::mpsc;
 
-use super::{Options, RunError, brokers::Brokers};
+use super::{Options, RunError, brokers::Brokers, service::Service};
 use crate::{
     config::{Config, Role, engine::UnknownType, redis::WhenDown},
     engine::{self, Alerts, Clock, Drained, Engine, EngineError, Parts},
@@ -13,7 +12,6 @@ use crate::{
     handler::{Binding, Registry},
     handlers,
     health::{Health, Part},
-    http::{self, ops},
     kafka::{
         reader::KafkaReader,
         source::{Source, SourceHandle},
@@ -26,8 +24,6 @@ use crate::{
 
 /// The group is left within this time, or left to find out by itself.
 const LEAVE: Duration = Duration::from_secs(5);
-/// Time for the last scrape of the ops listener at the end.
-const LAST_SCRAPE: Duration = Duration::from_secs(1);
 /// The polling thread beats every 100 ms; silent for this long it is dead.
 const POLL_SILENCE: Duration = Duration::from_secs(30);
 /// Between two looks at the parts' health.
@@ -74,6 +70,11 @@ impl Consumer {
         self
     }
 
+    /// Its configuration.
+    pub(super) fn config(&self) -> &Config {
+        &self.config
+    }
+
     /// Shares the metrics and the health page of another role in this process.
     #[must_use]
     pub(super) fn sharing(mut self, health: Health, metrics: Metrics) -> Self {
@@ -85,34 +86,17 @@ impl Consumer {
     ///
     /// # Errors
     /// A port in use, a refused store, a fatal client, or runs left behind at the drain's deadline.
-    pub async fn run(self, shutdown: Shutdown) -> Result<(), RunError> {
-        let listener = http::bind("http.listen", &self.config.http.listen).await.map_err(anyhow::Error::from)?;
-        let address = listener.local_addr().map(|address| address.to_string()).unwrap_or_default();
-        tracing::info!(kafka.brokers = self.config.kafka.brokers, catalog = %self.catalog.origin(), http.listen = address, "consumer started");
-        let last = CancellationToken::new();
-        let mut background = JoinSet::new();
-        background.spawn(http::serve(listener, ops::router(self.health.clone(), self.metrics.clone()), last.clone()));
-        let health = self.health.clone();
+    pub async fn run(mut self, shutdown: Shutdown) -> Result<(), RunError> {
+        let service = Service::bind(&self.config, Role::Consumer).await?;
+        (self.health, self.metrics) = (service.health.clone(), service.metrics.clone());
+        tracing::info!(kafka.brokers = self.config.kafka.brokers, catalog = %self.catalog.origin(), http.listen = service.address(), "consumer started");
         let work = async {
             let Some((registry, topics)) = self.wanted(&shutdown).await? else { return Ok(()) };
             let brokers = Brokers::connect(&self.config, &self.catalog, &topics).map_err(anyhow::Error::from)?;
+            brokers.wait(self.options.exit_if_unreachable, &shutdown).await?;
             self.work(&brokers, registry, topics, &shutdown).await
         };
-        tokio::pin!(work);
-        // Not ready from the signal on.
-        let drain = async {
-            shutdown.draining().await;
-            health.drain();
-            std::future::pending::<()>().await;
-        };
-        let result = tokio::select! {
-            result = &mut work => result,
-            () = drain => Ok(()),
-            Some(ended) = background.join_next() => Err(anyhow::anyhow!("the http listener ended: {ended:?}").into()),
-        };
-        last.cancel();
-        let _slow_scraper = timeout(LAST_SCRAPE, async { while background.join_next().await.is_some() {} }).await;
-        result
+        service.run(&shutdown, work).await
     }
 
     /// The handlers and the topics that they want; `None`: told to stop before they were known.
@@ -139,12 +123,6 @@ impl Consumer {
     ) -> Result<(), RunError> {
         let config = brokers.config();
         let metrics = &self.metrics;
-        if let limit @ Some(_) = self.options.exit_if_unreachable {
-            tokio::select! {
-                answer = brokers.clients().wait_for_brokers(limit) => answer.map_err(anyhow::Error::from)?,
-                () = shutdown.draining() => return Ok(()),
-            }
-        }
         let store = store::connect(&config.store, brokers.clients().group_id(), metrics).await.map_err(anyhow::Error::from)?;
         tracing::info!(kafka.topics = topics.join(","), handlers = registry.bindings().len(), "joining the group");
         let (events, source) = mpsc::channel(64);
@@ -173,9 +151,9 @@ impl Consumer {
         if !handle.close(LEAVE).await {
             tracing::warn!("the group was not left in time; its coordinator finds out after the session timeout");
         }
-        brokers.close(LEAVE).await;
+        let flushed = brokers.flush(LEAVE).await;
         match result {
-            Ok(Drained::Clean) => Ok(()),
+            Ok(Drained::Clean) => flushed,
             Ok(Drained::DeadlineExceeded { runs }) => Err(RunError::DrainDeadline { running: runs, after: config.engine.drain_timeout }),
             Err(EngineError::Source(error)) => Err(RunError::KafkaFatal(error)),
             Err(error) => Err(anyhow::Error::from(error).into()),

@@ -1,22 +1,22 @@
 //! The producer role: events over HTTP to Kafka until told to stop, or an input to its end.
 
-use std::{convert::Infallible, io, sync::Arc, time::Duration};
+use std::{io, sync::Arc};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use tokio::{net::TcpListener, task::JoinSet, time::timeout};
-use tokio_util::sync::CancellationToken;
+use tokio::net::TcpListener;
 
 use super::{
     Input, Options, RunError,
     brokers::Brokers,
     ingest::{Told, ingest},
     input::{self, Opened},
+    service::{self, Service},
 };
 use crate::{
     config::{Config, Role},
     event::Catalog,
-    health::{Health, Part, Reporter},
-    http::{self, Requests, auth, ops, publish},
+    health::{Part, Reporter},
+    http::{self, Requests, auth, publish},
     publish::Publishing,
     shutdown::Shutdown,
     telemetry::Metrics,
@@ -24,10 +24,6 @@ use crate::{
 
 /// How long an input waits for acknowledgements: nobody waits for an answer, and stopping half-way costs a person's time.
 const INPUT_DELIVERY_TIMEOUT: &str = "300000";
-/// Between two looks at the brokers' state.
-const WATCH: Duration = Duration::from_millis(250);
-/// Time for the last scrape of the ops listener at the end.
-const LAST_SCRAPE: Duration = Duration::from_secs(1);
 
 /// Runs the producer role: publishes an input where there is one, else listens until `shutdown`.
 ///
@@ -43,95 +39,32 @@ pub async fn run(config: &Config, catalog: Arc<Catalog>, options: Options, shutd
 
 /// The service: listeners, Kafka, and the way out of both.
 async fn serve(config: &Config, catalog: Arc<Catalog>, options: &Options, shutdown: &Shutdown) -> Result<(), RunError> {
-    let metrics = Metrics::new(Role::Producer.name());
-    let health = Health::new();
-    // Before anyone can ask: not ready until a broker has answered.
-    health.part(Part::Brokers);
-    let ops = http::bind("http.listen", &config.http.listen).await.map_err(anyhow::Error::from)?;
-    let api = http::bind("publish.listen", &config.publish.listen).await.map_err(anyhow::Error::from)?;
-    let brokers = connect(config, &catalog)?;
-    announce(brokers.config(), &catalog, &ops, &api);
-    let publishing = Arc::new(Publishing::new(config, catalog, brokers.publisher(), metrics.clone()));
-
-    let last = CancellationToken::new();
-    let mut background = JoinSet::new();
-    background.spawn(http::serve(ops, ops::router(health.clone(), metrics), last.clone()));
-    let work = async {
-        if let limit @ Some(_) = options.exit_if_unreachable {
-            wait_for_brokers(&brokers, limit, shutdown).await?;
-        }
-        listen(api, config, publishing, &brokers, &health, shutdown).await?;
-        match brokers.close(config.engine.drain_timeout).await {
-            0 => Ok(()),
-            running => Err(RunError::DrainDeadline { running, after: config.engine.drain_timeout }),
-        }
-    };
-    let result = tokio::select! {
-        result = work => result,
-        Some(ended) = background.join_next() => Err(anyhow::anyhow!("the http listener ended: {ended:?}").into()),
-    };
-    last.cancel();
-    let _slow_scraper = timeout(LAST_SCRAPE, async { while background.join_next().await.is_some() {} }).await;
-    result
-}
-
-/// Serves the publish API until `shutdown`, then gives the requests in flight `engine.drain_timeout` to finish; not ready from the signal on.
-/// Mirrors the brokers' state into `health` meanwhile.
-///
-/// # Errors
-/// A producer beyond repair, or requests past the deadline.
-pub(super) async fn listen(
-    api: TcpListener,
-    config: &Config,
-    publishing: Arc<Publishing>,
-    brokers: &Brokers,
-    health: &Health,
-    shutdown: &Shutdown,
-) -> Result<(), RunError> {
-    let part = health.part(Part::Brokers);
-    let limit = config.engine.drain_timeout;
-    let requests = Requests::default();
-    let router = auth::guard(publish::router(Arc::clone(&publishing), part.clone()), config.publish.api_token.expose());
-    let deadline = async {
-        shutdown.draining().await;
-        health.drain();
-        tokio::time::sleep(limit).await;
-    };
-    let result = tokio::select! {
-        served = http::serve(api, requests.count(router), shutdown.token()) => Ok(served.map_err(anyhow::Error::from)?),
-        () = deadline => Err(RunError::DrainDeadline { running: requests.open(), after: limit }),
-        error = publishing.fatal() => Err(RunError::KafkaFatal(error)),
-        never = watch(brokers, &part) => match never {},
-    };
-    // An idle listener ends before the deadline's branch is looked at.
-    health.drain();
-    result
-}
-
-/// Handles to the brokers. No consumer of this process reads what is written.
-fn connect(config: &Config, catalog: &Catalog) -> Result<Brokers, RunError> {
-    let brokers = Brokers::connect(config, catalog, &[]).map_err(anyhow::Error::from)?;
-    if brokers.embedded() {
-        tracing::warn!("the brokers are embedded in this process: what is published ends with it");
-    }
-    Ok(brokers)
-}
-
-/// Says at start what this process is, and what is risky about it.
-fn announce(config: &Config, catalog: &Catalog, ops: &TcpListener, api: &TcpListener) {
-    let address = |listener: &TcpListener| listener.local_addr().map(|address| address.to_string()).unwrap_or_default();
+    let service = Service::bind(config, Role::Producer).await?;
+    let api = listen(config).await?;
+    let brokers = Brokers::connect(config, &catalog, &[]).map_err(anyhow::Error::from)?;
     tracing::info!(
-        kafka.brokers = config.kafka.brokers,
+        kafka.brokers = brokers.clients().brokers(),
         catalog = %catalog.origin(),
-        http.listen = address(ops),
-        publish.listen = address(api),
+        http.listen = service.address(),
+        publish.listen = service::address(&api),
         "producer started"
     );
-    warn_without_token(config, api);
+    let (health, metrics) = (service.health.clone(), service.metrics.clone());
+    let work = async {
+        brokers.wait(options.exit_if_unreachable, shutdown).await?;
+        let part = health.part(Part::Brokers);
+        tokio::select! {
+            never = brokers.watch(&part) => match never {},
+            result = accept(&brokers, catalog, api, &part, metrics, shutdown) => result?,
+        }
+        brokers.flush(config.engine.drain_timeout).await
+    };
+    service.run(shutdown, work).await
 }
 
-/// Anyone who reaches the address may publish: a warning where that is more than this machine.
-fn warn_without_token(config: &Config, api: &TcpListener) {
+/// Listens on `publish.listen`. Anyone who reaches the address may publish: a warning where that is more than this machine.
+pub(super) async fn listen(config: &Config) -> Result<TcpListener, RunError> {
+    let api = http::bind("publish.listen", &config.publish.listen).await.map_err(anyhow::Error::from)?;
     let open = api.local_addr().is_ok_and(|address| !address.ip().is_loopback());
     if open && config.publish.api_token.is_empty() {
         tracing::warn!(
@@ -139,25 +72,31 @@ fn warn_without_token(config: &Config, api: &TcpListener) {
             "anyone who reaches this address can publish: set publish.api_token (or DAPR_API_TOKEN), or listen on 127.0.0.1"
         );
     }
+    Ok(api)
 }
 
-/// Mirrors the client's view of the brokers into the health page, for ever.
-async fn watch(brokers: &Brokers, part: &Reporter) -> Infallible {
-    let mut ticks = tokio::time::interval(WATCH);
-    loop {
-        ticks.tick().await;
-        match brokers.up() {
-            true => part.ok(),
-            false => part.fail(format!("no Kafka broker answers at {}", brokers.clients().brokers())),
-        }
-    }
-}
-
-/// Waits until a broker answers, or a signal; `None`: for ever.
-async fn wait_for_brokers(brokers: &Brokers, limit: Option<Duration>, shutdown: &Shutdown) -> Result<(), RunError> {
+/// Takes requests until `shutdown`, then gives those in flight `engine.drain_timeout` to finish.
+pub(super) async fn accept(
+    brokers: &Brokers,
+    catalog: Arc<Catalog>,
+    api: TcpListener,
+    part: &Reporter,
+    metrics: Metrics,
+    shutdown: &Shutdown,
+) -> Result<(), RunError> {
+    let config = brokers.config();
+    let publishing = Arc::new(Publishing::new(config, catalog, brokers.publisher(), metrics));
+    let requests = Requests::default();
+    let router = auth::guard(publish::router(Arc::clone(&publishing), part.clone()), config.publish.api_token.expose());
+    let limit = config.engine.drain_timeout;
+    let deadline = async {
+        shutdown.draining().await;
+        tokio::time::sleep(limit).await;
+    };
     tokio::select! {
-        answer = brokers.clients().wait_for_brokers(limit) => Ok(answer.map_err(anyhow::Error::from)?),
-        () = shutdown.draining() => Ok(()),
+        served = http::serve(api, requests.count(router), shutdown.token()) => Ok(served.map_err(anyhow::Error::from)?),
+        error = publishing.fatal() => Err(RunError::KafkaFatal(error)),
+        () = deadline => Err(RunError::DrainDeadline { running: requests.open(), after: limit }),
     }
 }
 
@@ -167,15 +106,18 @@ async fn read(config: &Config, catalog: Arc<Catalog>, input: &Input, options: &O
         Input::Stdin => Opened::stdin().map_err(|error| anyhow::anyhow!("standard input: {error}"))?,
         Input::File(path) => Opened::file(path).map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?,
     };
-    let config = patient(config);
-    let brokers = connect(&config, &catalog)?;
-    wait_for_brokers(&brokers, options.exit_if_unreachable, shutdown).await?;
-    let publishing = Publishing::new(&config, catalog, brokers.publisher(), Metrics::new(Role::Producer.name()));
+    let brokers = Brokers::connect(&patient(config), &catalog, &[]).map_err(anyhow::Error::from)?;
+    let (config, clients) = (brokers.config(), brokers.clients());
+    tokio::select! {
+        answer = clients.wait_for_brokers(options.exit_if_unreachable) => answer.map_err(anyhow::Error::from)?,
+        () = shutdown.draining() => return Err(anyhow::anyhow!("stopped by a signal before anything was read").into()),
+    }
+    let publishing = Publishing::new(config, catalog, brokers.publisher(), Metrics::new(Role::Producer.name()));
     let bar = progress(opened.size);
     let lines = opened.lines().map_err(anyhow::Error::from)?;
     let limit = config.engine.drain_timeout;
     let topic = options.topic.as_deref();
-    let mut tell = |told: Told<'_>| tell(&bar, &told, brokers.clients().brokers());
+    let mut tell = |told: Told<'_>| tell(&bar, &told, clients.brokers());
     let summary = tokio::select! {
         summary = ingest(&publishing, topic, lines, shutdown, &mut tell) => summary,
         () = async { shutdown.draining().await; tokio::time::sleep(limit).await } => {

@@ -1,0 +1,59 @@
+//! Both roles in one process, by default on the embedded broker and the store in memory: for trying it, and for development.
+
+use std::sync::Arc;
+
+use super::{
+    Options, RunError,
+    brokers::Brokers,
+    consumer::Consumer,
+    producer,
+    service::{self, Service},
+};
+use crate::{
+    config::{Config, Role},
+    event::Catalog,
+    health::Part,
+    shutdown::Shutdown,
+};
+
+/// Runs both roles until `shutdown`: first no more events are taken in, then the engine drains.
+///
+/// # Errors
+/// As each role.
+pub(super) async fn run(config: Config, catalog: Arc<Catalog>, options: Options, shutdown: Shutdown) -> Result<(), RunError> {
+    let service = Service::bind(&config, Role::Standalone).await?;
+    let api = producer::listen(&config).await?;
+    tracing::info!(
+        kafka.brokers = config.kafka.brokers,
+        catalog = %catalog.origin(),
+        http.listen = service.address(),
+        publish.listen = service::address(&api),
+        "standalone started"
+    );
+    if config.store.is_memory() {
+        tracing::warn!("the store is in memory: which events were handled, and their retries, are forgotten with this process");
+    }
+    let (health, metrics) = (service.health.clone(), service.metrics.clone());
+    let consumer = Consumer::new(config, Arc::clone(&catalog)).options(options.clone()).sharing(health.clone(), metrics.clone());
+    let work = async {
+        let Some((registry, topics)) = consumer.wanted(&shutdown).await? else { return Ok(()) };
+        let brokers = Brokers::connect(consumer.config(), &catalog, &topics).map_err(anyhow::Error::from)?;
+        brokers.wait(options.exit_if_unreachable, &shutdown).await?;
+        let part = health.part(Part::Brokers);
+        // The consumer drains once the last request has its answer: what it published may still be handled.
+        let accepted = Shutdown::new();
+        let accept = async {
+            let result = producer::accept(&brokers, catalog, api, &part, metrics, &shutdown).await;
+            accepted.drain();
+            result
+        };
+        let consume = consumer.work(&brokers, registry, topics, &accepted);
+        tokio::pin!(accept, consume);
+        tokio::select! {
+            // Before it was asked to: the process cannot go on.
+            consumed = &mut consume => consumed,
+            result = &mut accept => result.and(consume.await),
+        }
+    };
+    service.run(&shutdown, work).await
+}
