@@ -140,6 +140,9 @@ pub async fn answers_come_in_the_order_asked_also_for_thousands(bench: &impl Ben
     let answers = known(store, &lease, asked.iter().copied().map(event).collect()).await;
     assert!(asked.iter().zip(&answers).all(|(number, known)| *known == (number % 2 == 1)));
     assert_eq!(answers.len(), asked.len());
+    let of_one_user: Vec<_> = (0..9000).map(|number| member("task-events", "hot", &format!("event-{number}"), 0, None)).collect();
+    assert_eq!(store.finish(&lease, of_one_user.clone()).await.unwrap(), 9000);
+    assert!(known(store, &lease, of_one_user).await.iter().all(|known| *known));
 }
 
 /// The same id in two partitions at once runs twice; the second one's answer shows it.
@@ -400,6 +403,10 @@ pub async fn a_start_counts_once_per_owner_until_it_is_answered(bench: &impl Ben
     // A save of the same run's record keeps what it says, and a repeated start still counts once.
     store.save(&lease, vec![(8, Some(EventRecord { starts: 1, ..answered.clone() }))]).await.unwrap();
     store.check(&lease, started(8, [8; 16])).await.unwrap();
+    assert_eq!(remembered(store, &lease).await.records, [(8, EventRecord { starts: 1, ..answered.clone() })]);
+    // Answered, and begun again by the same owner: that counts.
+    store.save(&lease, vec![(8, Some(answered.clone()))]).await.unwrap();
+    store.check(&lease, started(8, [8; 16])).await.unwrap();
     assert_eq!(remembered(store, &lease).await.records, [(8, EventRecord { starts: 1, ..answered })]);
 }
 
@@ -457,7 +464,9 @@ pub async fn giving_up_what_is_anothers_changes_nothing(bench: &impl Bench) {
     let (lease, _) = take(bench.store(), &partition(0), "a", 0).await;
     let foreign = Lease { owner: "b".into(), ..lease.clone() };
     let older = Lease { epoch: lease.epoch - 1, ..lease.clone() };
-    bench.other().release(&[foreign, older]).await.unwrap();
+    bench.other().release(&[foreign.clone(), older]).await.unwrap();
+    assert_eq!(bench.other().save(&foreign, vec![(1, Some(failed(1)))]).await, Err(StoreError::Fenced));
+    assert_eq!(renew_one(bench.other(), &foreign).await, Renewed::Gone);
     assert!(is_held(bench.other(), &partition(0), "c", 0).await);
     assert_eq!(renew_one(bench.store(), &lease).await, Renewed::Ours { waiter: true });
 }

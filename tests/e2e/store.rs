@@ -470,7 +470,8 @@ async fn a_redis_that_became_a_replica_is_waited_for() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_redis_away_at_start_is_no_error_and_the_metrics_show_it() {
     let stack = stack_or_skip!(Stack::private(&["redis"]));
-    stack.kill("redis");
+    // Stopped, not killed: its port stays its own.
+    stack.stop("redis");
     let metrics = Metrics::new("test");
     let config = StoreConfig {
         url: SecretUrl::new(stack.redis()),
@@ -483,7 +484,7 @@ async fn a_redis_away_at_start_is_no_error_and_the_metrics_show_it() {
     let store = worker::store::connect(&config, "group", &metrics).await.unwrap();
     assert_eq!(metrics.store_up.get(), 0);
     assert!(metrics.store_errors.with_label_values(&["ping"]).get() >= 1);
-    stack.start("redis");
+    stack.cont("redis");
     eventually("the store answers", LONG, async || store.ping().await.ok()).await;
     assert_eq!(metrics.store_up.get(), 1);
 }

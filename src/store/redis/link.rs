@@ -206,7 +206,11 @@ impl Link {
             _ if text.contains("NOAUTH") || text.contains("WRONGPASS") => {
                 (StoreError::Refused(format!("redis {address}: user or password not accepted")), true)
             }
-            _ => (StoreError::Refused(format!("redis {address}: {text}")), false),
+            // Said by the server, or about the address: asking again changes nothing. What is left is a conversation cut short.
+            ErrorKind::Server(_) | ErrorKind::Extension | ErrorKind::InvalidClientConfig => {
+                (StoreError::Refused(format!("redis {address}: {text}")), false)
+            }
+            _ => (away(&text), true),
         }
     }
 }
