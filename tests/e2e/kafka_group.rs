@@ -388,3 +388,27 @@ async fn no_partition_of_a_classic_group_falls_silent() {
 async fn no_partition_of_a_next_generation_group_falls_silent() {
     watch_for_silence(NEXT_GENERATION).await;
 }
+
+/// A record that comes alone is handed over at once, not when a read is full or a timeout has passed.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_member_hands_a_record_over_within_milliseconds() {
+    let stack = stack_or_skip!(Stack::shared());
+    let sets = &["kafka.producer.\"linger.ms\"=\"0\""];
+    let Place { topic, config, publisher } = place_for(&stack, "idle", 1, sets).await;
+    let peer = Peer::start(&config, &[&topic]);
+    eventually("the assignment", || peer.owned() == [0]).await;
+    let mut times = Vec::new();
+    for round in 1..=100 {
+        publisher.publish(message(&topic, 0, "x")).await.unwrap();
+        let acked = std::time::Instant::now();
+        while peer.count(0) < round {
+            assert!(acked.elapsed() < SOON);
+            tokio::task::yield_now().await;
+        }
+        times.push(acked.elapsed());
+    }
+    times.sort_unstable();
+    println!("acknowledged to handed over: p50 {:?}, p90 {:?}", times[50], times[90]);
+    assert!(times[50] < Duration::from_millis(20), "p50 {:?}", times[50]);
+    assert!(peer.source.close(SOON).await);
+}

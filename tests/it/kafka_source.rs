@@ -17,6 +17,9 @@ pub fn unique(name: &str) -> String {
     format!("{name}-{}", uuid::Uuid::new_v4().simple())
 }
 
+/// The embedded broker ends every round of a rebalance a second before the session would end, however soon all have joined.
+const QUICK: &[&str] = &["kafka.consumer.\"session.timeout.ms\"=\"2000\"", "kafka.consumer.\"heartbeat.interval.ms\"=\"300\""];
+
 fn commit(topic: &str, partition: i32, offset: i64, metadata: &str) -> Commit {
     Commit { partition: place(topic, partition), offset, metadata: metadata.to_owned() }
 }
@@ -95,7 +98,7 @@ async fn a_partition_over_its_budget_is_not_read_until_it_gave_back_and_the_othe
 #[tokio::test(flavor = "multi_thread")]
 async fn while_a_revoked_partition_is_drained_the_others_keep_flowing() {
     let broker = Embedded::start(&[("events", 4)]).unwrap();
-    let config = config(broker.brokers(), &unique("group"), &[]);
+    let config = config(broker.brokers(), &unique("group"), QUICK);
     let publisher = KafkaPublisher::new(&Clients::new(&config).unwrap()).unwrap();
     let first = Peer::start_with(&config, &["events"], State { give_back: true, hold_drains: true, ..State::default() });
     eventually("the assignment", || first.owned().len() == 4).await;
@@ -163,7 +166,7 @@ async fn brokers_that_go_away_are_noticed_and_so_is_their_return() {
 async fn no_partition_falls_silent_over_hundreds_of_holds_and_many_rebalances() {
     const PARTITIONS: i32 = 6;
     let broker = Embedded::start(&[("events", PARTITIONS)]).unwrap();
-    let config = config(broker.brokers(), &unique("group"), &[]);
+    let config = config(broker.brokers(), &unique("group"), QUICK);
     let publisher = KafkaPublisher::new(&Clients::new(&config).unwrap()).unwrap();
     let first = Peer::start(&config, &["events"]);
     eventually("the assignment", || first.owned().len() == 6).await;
