@@ -44,7 +44,7 @@ pub enum Told<'a> {
 /// Why not all lines were read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Stopped {
-    /// The brokers are away for longer than the client waits, or the client is beyond repair.
+    /// The brokers are away for longer than the client waits, lack the topic or forbid it, or the client is beyond repair.
     Brokers(String),
     /// The input could not be read on.
     Input(String),
@@ -254,9 +254,8 @@ impl Ingest<'_> {
                 self.reject(answered.line, error.code(), &error.to_string());
             }
             Err(error) => {
-                if matches!(error, PublishError::Unreachable(_) | PublishError::Fatal(_)) {
-                    self.summary.stopped.get_or_insert_with(|| Stopped::Brokers(error.to_string()));
-                }
+                // No later line would fare better, and each window of them waits as long again.
+                self.summary.stopped.get_or_insert_with(|| Stopped::Brokers(error.to_string()));
                 self.not_stored(answered.line, &error);
             }
         }

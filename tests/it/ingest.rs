@@ -97,12 +97,13 @@ async fn a_record_that_the_brokers_refuse_for_good_is_a_rejected_line() {
 }
 
 #[tokio::test]
-async fn a_missing_topic_is_not_the_lines_fault() {
+async fn a_missing_topic_is_not_the_lines_fault_and_stops_the_input() {
     let publisher = FakePublisher::new();
     publisher.answer([Some(PublishError::TopicMissing("task-events".to_owned())), None]);
     let (summary, rejected) = run(&publisher, format!("{}\n{}", updated("u", 1), updated("u", 2)), &Shutdown::new()).await;
-    assert_eq!((rejected.len(), summary.not_stored, summary.stored()), (0, 1, 1));
+    assert_eq!((rejected.len(), summary.read, summary.not_stored, summary.stored()), (0, 1, 1, 0));
     assert!(!summary.is_success(true));
+    assert!(matches!(summary.stopped, Some(Stopped::Brokers(_))), "no later line would fare better");
     assert!(summary.to_string().contains("worker topics apply"), "{summary}");
 }
 
