@@ -71,16 +71,31 @@ impl Committer {
         while let Ok(job) = self.jobs.try_recv() {
             jobs.push(job);
         }
-        let (commits, answers): (Vec<_>, Vec<_>) = jobs.into_iter().map(|job| (job.commit, job.answer)).unzip();
+        match self.commit(jobs.iter().map(|job| job.commit.clone()).collect()).await {
+            // One partition that is no longer ours fails the request for all: each is asked for alone, so that the others do not pay.
+            Err(CommitError::NotOwner(_)) if jobs.len() > 1 => {
+                for job in jobs {
+                    let result = self.commit(vec![job.commit]).await;
+                    // A partition that is gone no longer asks.
+                    let _gone = job.answer.send(result);
+                }
+            }
+            result => {
+                for job in jobs {
+                    let _gone = job.answer.send(result.clone());
+                }
+            }
+        }
+    }
+
+    async fn commit(&self, commits: Vec<Commit>) -> Result<(), CommitError> {
+        let partitions = commits.len();
         let result = self.sink.commit(commits).await;
         let code = result.as_ref().map_or_else(CommitError::code, |()| "ok");
         self.metrics.commits.with_label_values(&[code]).inc();
         if let Err(error) = &result {
-            tracing::warn!(error = %error, partitions = answers.len(), "offset commit not taken; the partitions stay dirty");
+            tracing::warn!(error = %error, partitions, "offset commit not taken; the partitions stay dirty");
         }
-        for answer in answers {
-            // A partition that is gone no longer asks.
-            let _gone = answer.send(result.clone());
-        }
+        result
     }
 }

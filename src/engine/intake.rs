@@ -66,9 +66,9 @@ impl Partition {
         true
     }
 
-    /// Says what the log dropped before it was handled.
+    /// Says what the log dropped before it was handled. A gap above the log's start is compaction, or a transaction's marker.
     fn note_gap(&mut self) {
-        let Some(gap) = self.tracker.take_gap().filter(|gap| gap.unsettled > 0) else { return };
+        let Some(gap) = self.tracker.take_gap().filter(|gap| gap.unsettled > 0 && gap.from < self.log_start) else { return };
         tracing::error!(kafka.partition = %self.id, kafka.offset = gap.from, records = gap.unsettled, "records left the log before they were handled; raise the topic's retention");
         self.shared.metrics.lost_to_retention.with_label_values(&[&*self.id.topic]).inc_by(gap.unsettled);
     }

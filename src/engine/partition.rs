@@ -74,6 +74,8 @@ pub(super) struct Partition {
     pub(super) shared: Arc<Shared>,
     pub(super) id: TopicPartition,
     pub(super) gate: Arc<Gate>,
+    /// First offset that the log had when the partition was assigned.
+    pub(super) log_start: i64,
     /// Not read until an overflowing lane has moved (`on_overflow = "pause_partition"`).
     pub(super) paused: bool,
     pub(super) mode: Mode,
@@ -158,6 +160,7 @@ impl Partition {
             owner: shared.new_owner(),
             id: assignment.partition,
             gate: assignment.gate,
+            log_start: assignment.log_start,
             paused: false,
             mode: Mode::Running,
             inbox: assignment.inbox,

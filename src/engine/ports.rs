@@ -43,6 +43,8 @@ pub struct Assignment {
     pub partition: TopicPartition,
     /// The first offset that the inbox can deliver: the committed one, else where `start_at` points.
     pub start: i64,
+    /// The first offset that the log still has at or above `start`: what lies between was lost to retention.
+    pub log_start: i64,
     /// The group's commit for it; `None`: there was none yet.
     pub committed: Option<Committed>,
     /// Records in offset order. Closed by the Source after a revoke was answered, or at loss.

@@ -321,7 +321,14 @@ impl Poller {
             }
             outlet.gate.set_log_end(found.end);
             self.taps.insert(partition.clone(), tap);
-            assigned.push(Assignment { partition, start: found.start, committed: found.committed, inbox: outlet.inbox, gate: outlet.gate });
+            assigned.push(Assignment {
+                partition,
+                start: found.start,
+                log_start: found.from,
+                committed: found.committed,
+                inbox: outlet.inbox,
+                gate: outlet.gate,
+            });
         }
         if let Err(error) = fetcher.client.incremental_assign(&list) {
             return self.fatal(&format!("partitions cannot be read: {error}"));

@@ -53,6 +53,8 @@ impl Brokers {
         let listed: Vec<(&str, i32)> = topics.iter().map(|(name, partitions)| (name.as_str(), *partitions)).collect();
         let embedded = Embedded::start(&listed)?;
         embedded.brokers().clone_into(&mut config.kafka.brokers);
+        // It answers an empty fetch only when the wait is over, also where a record comes meanwhile.
+        config.kafka.consumer.0.entry("fetch.wait.max.ms".to_owned()).or_insert_with(|| "10".to_owned());
         tracing::warn!(
             kafka.brokers = config.kafka.brokers,
             "the brokers are embedded in this process: what is published ends with it; a partition keeps 5 MiB or 100 000 batches, and publishing is refused before an unsettled event would be dropped"

@@ -90,6 +90,7 @@ impl Consumer {
         let service = Service::bind(&self.config, Role::Consumer).await?;
         (self.health, self.metrics) = (service.health.clone(), service.metrics.clone());
         tracing::info!(kafka.brokers = self.config.kafka.brokers, catalog = %self.catalog.origin(), http.listen = service.address(), "consumer started");
+        self.announce_parts();
         let work = async {
             let Some((registry, topics)) = self.wanted(&shutdown).await? else { return Ok(()) };
             let brokers = Brokers::connect(&self.config, &self.catalog, &topics).map_err(anyhow::Error::from)?;
@@ -97,6 +98,13 @@ impl Consumer {
             self.work(&brokers, registry, topics, &shutdown).await
         };
         service.run(&shutdown, work).await
+    }
+
+    /// Puts every part on the health page before anyone can ask: not ready until each has said that it is well.
+    pub(super) fn announce_parts(&self) {
+        for part in [Part::Brokers, Part::Group, Part::Store, Part::Engine] {
+            self.health.part(part);
+        }
     }
 
     /// The handlers and the topics that they want; `None`: told to stop before they were known.
@@ -124,7 +132,6 @@ impl Consumer {
         let config = brokers.config();
         let metrics = &self.metrics;
         let store = store::connect(&config.store, brokers.clients().group_id(), metrics).await.map_err(anyhow::Error::from)?;
-        tracing::info!(kafka.topics = topics.join(","), handlers = registry.bindings().len(), "joining the group");
         let (events, source) = mpsc::channel(64);
         let handle = Source::start(config, topics, events).map_err(anyhow::Error::from)?;
         let reader = KafkaReader::start(brokers.clients()).map_err(anyhow::Error::from)?;

@@ -49,10 +49,10 @@ async fn serve(config: &Config, catalog: Arc<Catalog>, options: &Options, shutdo
         publish.listen = service::address(&api),
         "producer started"
     );
-    let (health, metrics) = (service.health.clone(), service.metrics.clone());
+    // On the health page before anyone can ask: not ready until a broker has answered.
+    let (part, metrics) = (service.health.part(Part::Brokers), service.metrics.clone());
     let work = async {
         brokers.wait(options.exit_if_unreachable, shutdown).await?;
-        let part = health.part(Part::Brokers);
         tokio::select! {
             never = brokers.watch(&part) => match never {},
             result = accept(&brokers, catalog, api, &part, metrics, shutdown) => result?,

@@ -35,6 +35,7 @@ pub(super) async fn run(config: Config, catalog: Arc<Catalog>, options: Options,
     }
     let (health, metrics) = (service.health.clone(), service.metrics.clone());
     let consumer = Consumer::new(config, Arc::clone(&catalog)).options(options.clone()).sharing(health.clone(), metrics.clone());
+    consumer.announce_parts();
     let work = async {
         let Some((registry, topics)) = consumer.wanted(&shutdown).await? else { return Ok(()) };
         let brokers = Brokers::connect(consumer.config(), &catalog, &topics).map_err(anyhow::Error::from)?;

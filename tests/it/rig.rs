@@ -229,7 +229,7 @@ impl Rig {
         let (sender, inbox) = mpsc::channel(64);
         let gate = Arc::new(Gate::default());
         self.inboxes.insert(partition.clone(), (sender, Arc::clone(&gate)));
-        let assignment = Assignment { partition: partition.clone(), start, committed, inbox, gate };
+        let assignment = Assignment { partition: partition.clone(), start, log_start: start, committed, inbox, gate };
         self.source.send(SourceEvent::Assigned(vec![assignment])).await.ok().unwrap();
         partition
     }
