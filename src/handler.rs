@@ -1,6 +1,6 @@
 //! What reacts to events: the [`Handler`] trait, and the [`Registry`] that binds event types to handlers.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{fmt, future::Future, sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
@@ -65,6 +65,16 @@ pub struct Binding {
     pub concurrency: usize,
     /// What runs.
     pub handler: Arc<dyn DynHandler>,
+}
+
+impl fmt::Debug for Binding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Binding")
+            .field("name", &self.name)
+            .field("events", &self.events)
+            .field("topics", &self.topics)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Binding {

@@ -1,7 +1,7 @@
 //! Assembles a role from its parts and runs it.
 
 mod brokers;
-pub mod consumer;
+mod consumer;
 pub mod ingest;
 pub mod input;
 pub mod producer;
@@ -13,6 +13,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use crate::{
     config::{ConfigErrors, Loaded, Problem, Role},
     event::Catalog,
+    handler::Binding,
     roles::consumer::Consumer,
     shutdown::Shutdown,
 };
@@ -28,6 +29,8 @@ pub struct Options {
     pub topic: Option<String>,
     /// Producer: rejected lines of the input are no error.
     pub partial_ok: bool,
+    /// Consumer, standalone: handlers of the program that this crate is part of, besides the configured ones.
+    pub bindings: Vec<Binding>,
     /// Give up when the brokers do not answer within this time at start; `None`: wait for them.
     pub exit_if_unreachable: Option<Duration>,
 }
@@ -89,7 +92,7 @@ pub async fn run(role: Role, loaded: Loaded, options: Options, shutdown: Shutdow
     // Boxed: the future of a whole process is large, and is moved once.
     match role {
         Role::Producer => Box::pin(producer::run(&loaded.config, catalog, options, shutdown)).await,
-        Role::Consumer => Box::pin(Consumer::new(loaded.config, catalog).options(options).run(shutdown)).await,
+        Role::Consumer => Box::pin(Consumer::new(loaded.config, catalog, options).run(shutdown)).await,
         Role::Standalone => Box::pin(standalone::run(loaded.config, catalog, options, shutdown)).await,
     }
 }

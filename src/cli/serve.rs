@@ -77,6 +77,7 @@ pub async fn run(args: Args, globals: &Globals) -> anyhow::Result<Exit> {
         topic: args.producer.topic,
         partial_ok: args.producer.partial_ok,
         exit_if_unreachable: args.exit_if_unreachable,
+        bindings: Vec::new(),
     };
     let shutdown = Shutdown::new();
     tokio::select! {

@@ -9,7 +9,7 @@ use crate::{
     config::{Config, Role, engine::UnknownType, redis::WhenDown},
     engine::{self, Alerts, Clock, Drained, Engine, EngineError, Parts},
     event::{Catalog, Decoder},
-    handler::{Binding, Registry},
+    handler::Registry,
     handlers,
     health::{Health, Part},
     kafka::{
@@ -29,21 +29,10 @@ const POLL_SILENCE: Duration = Duration::from_secs(30);
 /// Between two looks at the parts' health.
 const WATCH: Duration = Duration::from_millis(250);
 
-/// A consumer in the making: the configured handlers, and any [`Handler`](crate::handler::Handler) of your own.
-///
-/// ```no_run
-/// # use worker::{config::Config, handler::{Binding, Handler, Run}, outcome::{Handled, HandlerResult}};
-/// # use worker::{roles::consumer::Consumer, shutdown::Shutdown};
-/// # struct Points;
-/// # impl Handler for Points { async fn handle(&self, _: Run) -> HandlerResult { Ok(Handled::Done) } }
-/// # async fn example(config: Config, catalog: std::sync::Arc<worker::event::Catalog>) -> Result<(), worker::roles::RunError> {
-/// Consumer::new(config, catalog).bind(Binding::new("points", &["task.completed"], Points)).run(Shutdown::new()).await
-/// # }
-/// ```
-pub struct Consumer {
+/// A consumer in the making.
+pub(super) struct Consumer {
     config: Config,
     catalog: Arc<Catalog>,
-    bindings: Vec<Binding>,
     options: Options,
     health: Health,
     metrics: Metrics,
@@ -51,23 +40,9 @@ pub struct Consumer {
 
 impl Consumer {
     /// A consumer of that configuration and catalogue.
-    pub fn new(config: Config, catalog: Arc<Catalog>) -> Self {
+    pub(super) fn new(config: Config, catalog: Arc<Catalog>, options: Options) -> Self {
         let (health, metrics) = (Health::new(), Metrics::new(Role::Consumer.name()));
-        Self { config, catalog, bindings: Vec::new(), options: Options::default(), health, metrics }
-    }
-
-    /// Adds a handler of your own to the configured ones.
-    #[must_use]
-    pub fn bind(mut self, binding: Binding) -> Self {
-        self.bindings.push(binding);
-        self
-    }
-
-    /// What the command line says beyond the configuration.
-    #[must_use]
-    pub fn options(mut self, options: Options) -> Self {
-        self.options = options;
-        self
+        Self { config, catalog, options, health, metrics }
     }
 
     /// Its configuration.
@@ -86,7 +61,7 @@ impl Consumer {
     ///
     /// # Errors
     /// A port in use, a refused store, a fatal client, or runs left behind at the drain's deadline.
-    pub async fn run(mut self, shutdown: Shutdown) -> Result<(), RunError> {
+    pub(super) async fn run(mut self, shutdown: Shutdown) -> Result<(), RunError> {
         let service = Service::bind(&self.config, Role::Consumer).await?;
         (self.health, self.metrics) = (service.health.clone(), service.metrics.clone());
         tracing::info!(kafka.brokers = self.config.kafka.brokers, catalog = %self.catalog.origin(), http.listen = service.address(), "consumer started");
@@ -113,7 +88,7 @@ impl Consumer {
             registry = handlers::build(&self.config, &self.catalog, &self.health) => registry.map_err(anyhow::Error::from)?,
             () = shutdown.draining() => return Ok(None),
         };
-        let registry = self.bindings.iter().cloned().fold(registry, Registry::bind);
+        let registry = self.options.bindings.iter().cloned().fold(registry, Registry::bind);
         let topics = match &self.config.kafka.topics {
             Some(topics) => topics.clone(),
             None => handlers::topics(&registry, &self.catalog).iter().map(|topic| topic.to_string()).collect(),
