@@ -12,7 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use chrono::Utc;
+use chrono::{SubsecRound, Utc};
 use futures_util::future::BoxFuture;
 use tokio::sync::SetOnce;
 
@@ -117,7 +117,9 @@ impl Publishing {
         if bytes.len() > MAX_EVENT {
             return Err(Rejection::oversize(bytes.len() as u64));
         }
-        let options = Options { topic, validate: self.validate, user_optional: false, now: Utc::now(), source: &self.app_id };
+        // Milliseconds, as Kafka's own timestamps: not every reader takes nine decimals.
+        let now = Utc::now().trunc_subsecs(3);
+        let options = Options { topic, validate: self.validate, user_optional: false, now, source: &self.app_id };
         let prepared =
             prepare(&self.catalog, bytes, &options).map_err(|error| Rejection { reason: error.code(), error: error.to_string() })?;
         let traceparent = prepared.traceparent.as_deref().or(traceparent);
