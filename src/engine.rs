@@ -54,7 +54,8 @@ use self::{
     ports::{Assignment, Gate, SourceEvent},
     shared::{Label, Shared},
 };
-use crate::{config::engine::OnOverflow, event::record::TopicPartition};
+pub use crate::config::engine::OnOverflow;
+use crate::event::record::TopicPartition;
 
 /// A partition whose task has ended while the group still counts it as ours is a mistake that only a restart mends; after this long
 /// without the group's word the process ends rather than stand there ready and read nothing.

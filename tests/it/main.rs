@@ -5,6 +5,7 @@ mod config;
 #[path = "../contract/store.rs"]
 mod contract;
 mod engine;
+mod engine_limits;
 mod healthcheck;
 mod http_handler;
 mod ingest;

@@ -18,7 +18,7 @@ use worker::{
     engine::{
         Alerts, Clock, Drained, Engine, EngineError, Options, Parts, WhenDown,
         ports::{
-            Acked, Assignment, Commit, CommitError, Committed, DedupeStore, Gate, Message, OffsetSink, PublishError, Publisher,
+            Acked, Assignment, Commit, CommitError, Committed, DedupeStore, Gate, LogReader, Message, OffsetSink, PublishError, Publisher,
             SourceEvent, weight,
         },
     },
@@ -120,6 +120,7 @@ pub struct Setup {
     pub options: Options,
     pub timeout: Duration,
     pub schedules: Option<Schedules>,
+    pub reader: Option<Arc<dyn LogReader>>,
 }
 
 impl Default for Setup {
@@ -146,6 +147,7 @@ impl Default for Setup {
             },
             timeout: Duration::from_secs(30),
             schedules: None,
+            reader: None,
         }
     }
 }
@@ -212,7 +214,7 @@ impl Rig {
             store: setup.store,
             publisher: Arc::clone(&published) as Arc<dyn Publisher>,
             offsets: Arc::clone(&offsets) as Arc<dyn OffsetSink>,
-            reader: None,
+            reader: setup.reader,
             metrics: metrics.clone(),
             clock: Clock::Virtual { base: "2026-01-01T00:00:00Z".parse().unwrap(), start },
             alerts: Alerts::default(),
@@ -264,6 +266,16 @@ impl Rig {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         panic!("never happened: {what}");
+    }
+
+    /// Bytes that the partition holds.
+    pub fn held_bytes(&self, partition: &TopicPartition) -> usize {
+        self.inboxes[partition].1.held()
+    }
+
+    /// Whether the Source may read the partition.
+    pub fn gate_open(&self, partition: &TopicPartition) -> bool {
+        self.inboxes[partition].1.open(true)
     }
 
     pub fn effects(&self) -> Vec<Effect> {
