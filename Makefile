@@ -4,9 +4,6 @@
 CARGO ?= cargo
 ARGS ?=
 
-# The tour needs no speed: without optimisation librdkafka takes 40 s of CPU instead of 105, the whole build 3 m 50 s instead of 5 m 10 s.
-DEMO = CFLAGS="$$CFLAGS -O0 -g0"
-
 # TLS takes the system's OpenSSL where its headers are (.ci/openssl says, or gets them); else it is built from source.
 TLS = OPENSSL_NO_VENDOR=$$(.ci/openssl)
 
@@ -19,8 +16,7 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## a guided tour on an embedded broker, nothing to install; exits 1 if anything is not as it must be
-	$(DEMO) $(CARGO) build --locked --profile demo --no-default-features
-	@$(DEMO) $(CARGO) run --quiet --locked --profile demo --no-default-features -- demo $(ARGS)
+	$(CARGO) run --quiet --locked --profile demo --no-default-features -- demo $(ARGS)
 
 run: ## both roles in one process, on the embedded broker; more with ARGS="--set kafka.brokers=.."
 	$(TLS) $(CARGO) run --locked -- --role standalone $(ARGS)

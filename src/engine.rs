@@ -4,7 +4,7 @@
 //! poll -> decode -> lane -> check (store) -> route -> handle -> settle -> track -> commit
 //! ```
 //!
-//! One task owns each assigned `partition`; events of one user run one at a time and in order, those of others concurrently. The
+//! One task owns each assigned [`partition`]; events of one user run one at a time and in order, those of others concurrently. The
 //! invariant: the committed offset never passes an event whose only remaining copy is in memory or in the store. Kafka's log is the
 //! retry queue.
 
@@ -23,13 +23,14 @@ pub mod member;
 mod partition;
 pub mod ports;
 mod report;
+mod rules;
 mod settle;
 mod shared;
 mod timer;
 mod work;
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -42,6 +43,8 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+#[doc(hidden)]
+pub use self::rules::Rules;
 pub use self::{
     alerts::{Alert, Alerts},
     dead::{HANDLER, PREFIX, REDRIVES},
@@ -111,8 +114,8 @@ struct Owner {
 pub struct Engine {
     shared: Arc<Shared>,
     committer: Option<Committer>,
-    owners: HashMap<TopicPartition, Owner>,
-    orphans: HashMap<TopicPartition, Instant>,
+    owners: BTreeMap<TopicPartition, Owner>,
+    orphans: BTreeMap<TopicPartition, Instant>,
     partitions: JoinSet<()>,
     helpers: JoinSet<()>,
 }
@@ -120,12 +123,18 @@ pub struct Engine {
 impl Engine {
     /// Assembles an engine; nothing runs before [`Engine::run`].
     pub fn new(parts: Parts, options: Options) -> Self {
+        Self::with_rules(parts, options, Rules::ALL)
+    }
+
+    /// As [`Engine::new`], with rules switched off to see what they are good for.
+    #[doc(hidden)]
+    pub fn with_rules(parts: Parts, options: Options, rules: Rules) -> Self {
         let (commits, committer) = Committer::new(Arc::clone(&parts.offsets), options.commit_interval, parts.metrics.clone());
         Self {
-            shared: Arc::new(Shared::new(parts, options, commits)),
+            shared: Arc::new(Shared::new(parts, options, rules, commits)),
             committer: Some(committer),
-            owners: HashMap::new(),
-            orphans: HashMap::new(),
+            owners: BTreeMap::new(),
+            orphans: BTreeMap::new(),
             partitions: JoinSet::new(),
             helpers: JoinSet::new(),
         }

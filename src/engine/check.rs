@@ -48,7 +48,7 @@ impl Partition {
                             Ok(remembered) => return Io::Leased(Ok((held, remembered, clean))),
                             Err(error) => {
                                 shared.guard.failed(&error);
-                                shared.keeper.forget(&held);
+                                shared.keeper.forget(&held.lease.owner);
                                 LEASE_PAUSE
                             }
                         }
@@ -90,13 +90,18 @@ impl Partition {
             if !self.prepare(id, now) {
                 continue;
             }
+            if !self.stands_alone(id, now) {
+                continue;
+            }
+            let must_count = self.must_count(id, now);
             let Some(work) = &mut self.lanes[id].work else { continue };
             check.members.push(work.member);
-            check.mark = check.mark.max(Some(work.offset).filter(|offset| *offset > self.mark));
-            // It may have been in a dead owner's hands: counted before it runs, so that a run that kills the process leaves a trace.
-            if self.suspects_below.is_some_and(|mark| work.offset <= mark) && work.verdict(now) == Verdict::Run {
+            if self.shared.rules.mark {
+                check.mark = check.mark.max(Some(work.offset).filter(|offset| *offset > self.mark));
+            }
+            if must_count {
                 check.starts.push((work.offset, work.member.id));
-                work.recorded = true;
+                work.count_start();
             }
             self.lanes[id].stage = Stage::Checking;
             lanes.push(id);
@@ -115,6 +120,30 @@ impl Partition {
             let result = shared.guard.ask_under(&held, |store| store.check(&held.lease, check.clone())).await;
             Io::Checked(Checked { lanes, mark, result })
         }));
+    }
+
+    /// Whether a head's start has to be written down before it runs: it may have been in a dead owner's hands, and a run that kills the
+    /// process must leave a trace (!).
+    fn must_count(&self, id: LaneId, now: Instant) -> bool {
+        let Some(work) = &self.lanes[id].work else { return false };
+        let suspect = self.suspects_below.is_some_and(|mark| work.offset <= mark);
+        self.shared.rules.count_starts && suspect && !work.counted && work.verdict(now) == Verdict::Run
+    }
+
+    /// Whether a head may be asked for as far as its unanswered runs are concerned: of such events one at a time goes on in this process,
+    /// from before its start is counted, so that an innocent one collects no strikes (F54).
+    fn stands_alone(&mut self, id: LaneId, now: Instant) -> bool {
+        let Some(work) = &mut self.lanes[id].work else { return false };
+        if work.unanswered() == 0 || work.alone.is_some() || work.verdict(now) != Verdict::Run {
+            return true;
+        }
+        work.alone = self.shared.permits.try_alone();
+        let alone = work.alone.is_some();
+        if !alone {
+            self.twins.push(id);
+            self.twins_ask_at.get_or_insert(now + TWIN_PAUSE);
+        }
+        alone
     }
 
     /// Makes the head's work ready to be asked for; `false`: it was settled without asking, or must wait.
@@ -175,6 +204,8 @@ impl Partition {
             parts,
             subject,
             starts: 0,
+            counted: false,
+            alone: None,
             first_failed_ms: 0,
             recorded: false,
             at_work: None,
@@ -184,7 +215,7 @@ impl Partition {
         // Another event's record at this offset (a recreated topic) is ignored.
         if let Some(known) = self.remembered.remove(&offset).filter(|known| known.id == member.id) {
             let due = now + remaining(known.due_ms, store_ms, schedule);
-            work.restore(&known, due);
+            work.restore(&known, due, self.shared.rules);
         }
         if let Some(hint) = hint.filter(|_| is_event) {
             let due = now + remaining(hint.due_ms.unwrap_or_default(), self.shared.clock.now_ms(), schedule);
@@ -215,15 +246,7 @@ impl Partition {
                 .split(',')
                 .map(|name| match bindings.iter().position(|binding| *binding.name == *name) {
                     Some(handler) => fresh(handler),
-                    None => Part {
-                        name: name.into(),
-                        handler: None,
-                        attempts: 0,
-                        state: PartState::Dead {
-                            reason: DeadReason::HandlerGone,
-                            error: format!("handler {name} is no longer configured"),
-                        },
-                    },
+                    None => Part { name: name.into(), handler: None, attempts: 0, state: Part::gone(name) },
                 })
                 .collect(),
         }
@@ -237,9 +260,14 @@ impl Partition {
             Err(NoAnswer::Bypassed) => vec![false; checked.lanes.len()],
         };
         self.mark = self.mark.max(checked.mark.unwrap_or(-1));
+        let now = Instant::now();
         for (id, known) in checked.lanes.into_iter().zip(known) {
-            if known {
+            let asked = self.shared.rules.ask_before_retries || self.lanes[id].work.as_ref().is_none_or(|work| !work.failed());
+            if known && asked {
                 self.settle(id, Settled::Duplicate);
+            } else if self.must_count(id, now) {
+                // It became due while the store took its time.
+                self.make_ready(id);
             } else {
                 self.route(id);
             }

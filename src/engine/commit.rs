@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{Instant, Interval, MissedTickBehavior, interval_at},
+};
 
 use super::ports::{Commit, CommitError, OffsetSink};
 use crate::telemetry::Metrics;
@@ -20,11 +23,21 @@ pub(super) struct Job {
 #[derive(Clone)]
 pub(super) struct Commits {
     jobs: mpsc::Sender<Job>,
-    /// Changes when it is time to commit what is dirty.
-    pub(super) tick: watch::Receiver<u64>,
+    started: Instant,
+    interval: Duration,
 }
 
 impl Commits {
+    /// When it is time to commit what is dirty: the same times for every partition, so that one request carries all of them.
+    pub(super) fn ticks(&self) -> Interval {
+        let period = self.interval.max(Duration::from_millis(1));
+        let into = self.started.elapsed().as_nanos() % period.as_nanos();
+        let next = Instant::now() + period - Duration::from_nanos(u64::try_from(into).unwrap_or_default());
+        let mut ticks = interval_at(next, period);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        ticks
+    }
+
     /// Commits one partition together with whoever else asks now.
     pub(super) async fn commit(&self, commit: Commit) -> Result<(), CommitError> {
         let (answer, answered) = oneshot::channel();
@@ -37,31 +50,20 @@ impl Commits {
 /// The committer's own end.
 pub(super) struct Committer {
     jobs: mpsc::Receiver<Job>,
-    tick: watch::Sender<u64>,
     sink: Arc<dyn OffsetSink>,
-    interval: Duration,
     metrics: Metrics,
 }
 
 impl Committer {
     pub(super) fn new(sink: Arc<dyn OffsetSink>, interval: Duration, metrics: Metrics) -> (Commits, Self) {
         let (sender, jobs) = mpsc::channel(1024);
-        let (tick, ticked) = watch::channel(0);
-        (Commits { jobs: sender, tick: ticked }, Self { jobs, tick, sink, interval, metrics })
+        (Commits { jobs: sender, started: Instant::now(), interval }, Self { jobs, sink, metrics })
     }
 
     /// Runs until the last [`Commits`] is dropped. One request is under way at a time, so no older commit can land after a newer (F16).
     pub(super) async fn run(mut self) {
-        let mut ticks = tokio::time::interval(self.interval);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                _ = ticks.tick() => self.tick.send_modify(|tick| *tick += 1),
-                job = self.jobs.recv() => match job {
-                    Some(job) => self.round(job).await,
-                    None => return,
-                },
-            }
+        while let Some(job) = self.jobs.recv().await {
+            self.round(job).await;
         }
     }
 

@@ -42,7 +42,7 @@ impl Cause {
             names.join(",")
         };
         if work.crash_looped() {
-            let error = format!("{} runs began and none was answered: it seems to end the process", work.starts);
+            let error = format!("{} runs began and none was answered: it seems to end the process", work.unanswered());
             return Self { reason: DeadReason::CrashLoop, error, handlers: names(&unfinished), attempts: runs };
         }
         if work.overflowed {

@@ -191,7 +191,10 @@ impl Partition {
             self.commit_now = true;
         }
         // A renewal saw a waiter, and no commit has proved since that the partition is still ours: as if revoked (!).
-        if self.prove.is_some_and(|since| since.elapsed() > self.shared.guard.store().lease_time()) && matches!(self.mode, Mode::Running) {
+        if self.shared.rules.prove_to_waiter
+            && self.prove.is_some_and(|since| since.elapsed() > self.shared.guard.store().lease_time())
+            && matches!(self.mode, Mode::Running)
+        {
             tracing::warn!(kafka.partition = %self.id, "the group does not confirm this partition and another worker waits for it; giving it up");
             self.abandon();
         }
@@ -244,7 +247,11 @@ impl Partition {
                 PartState::Retry { due } => Some(wall_ms + super::work::millis(due.saturating_duration_since(now))),
                 _ => None,
             });
-            Some(Head { offset, first_keyed: lane.first_keyed(), attempts: work.map_or(0, |work| work.attempts()), due_ms: due.min() })
+            // A head whose turn has not come still has what the loaded map said of it.
+            let hint = self.hints.get(&offset).filter(|_| work.is_none());
+            let attempts = work.map_or(0, |work| work.attempts()).max(hint.map_or(0, |hint| hint.attempts));
+            let due_ms = due.min().or(hint.and_then(|hint| hint.due_ms));
+            Some(Head { offset, first_keyed: lane.first_keyed(), attempts, due_ms })
         });
         self.tracker.snapshot(heads, self.map_epoch, self.limits)
     }
@@ -286,17 +293,14 @@ impl Partition {
     pub(super) async fn leave(mut self) {
         let Mode::Over(answer) = std::mem::replace(&mut self.mode, Mode::Over(None)) else { return };
         self.clear_report();
-        let held = self.held().cloned();
-        let idle = self.runs.is_empty();
+        let idle = self.runs.is_empty() || !self.shared.rules.runs_keep_lease;
         self.cancelled.cancel();
         // Runs and answers still under way end here; what they would have said is asked again by the next owner.
-        let (shared, id) = (Arc::clone(&self.shared), self.id.clone());
+        let (shared, id, owner) = (Arc::clone(&self.shared), self.id.clone(), Arc::clone(&self.owner));
         drop(self);
-        if let Some(held) = held {
-            shared.keeper.forget(&held);
-            if idle {
-                release(&shared, &held).await;
-            }
+        // Also one that was granted and not heard of yet: else it would be renewed for ever.
+        if let Some(held) = shared.keeper.forget(&owner).filter(|held| idle && !held.gone()) {
+            release(&shared, &held).await;
         }
         if let Some((drained, left)) = answer {
             tracing::debug!(kafka.partition = %id, runs = left.runs, committed = left.committed, "partition drained");

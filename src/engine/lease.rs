@@ -1,7 +1,7 @@
 //! Leases: one keeper renews all of a process' leases in one exchange per second, and tells each partition how long it may run.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -62,7 +62,7 @@ impl Held {
 #[derive(Clone)]
 pub(super) struct Keeper {
     guard: Guard,
-    held: Arc<Mutex<HashMap<Arc<str>, Arc<Held>>>>,
+    held: Arc<Mutex<BTreeMap<Arc<str>, Arc<Held>>>>,
     /// The store's clock less ours, in milliseconds, as of the last answer.
     clock: Arc<Mutex<StoreClock>>,
 }
@@ -88,9 +88,9 @@ impl Keeper {
         held
     }
 
-    /// Renews it no more.
-    pub(super) fn forget(&self, held: &Held) {
-        self.lock().remove(&held.lease.owner);
+    /// Renews `owner`'s lease no more; answers it, if there is one.
+    pub(super) fn forget(&self, owner: &str) -> Option<Arc<Held>> {
+        self.lock().remove(owner)
     }
 
     /// The store's clock now, milliseconds since 1970.
@@ -151,7 +151,7 @@ impl Keeper {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, Arc<Held>>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, Arc<Held>>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -38,6 +38,7 @@ pub(super) struct Permits {
     total: Arc<Semaphore>,
     kinds: [Arc<Semaphore>; 3],
     handlers: Vec<Option<Arc<Semaphore>>>,
+    alone: Arc<Semaphore>,
 }
 
 impl Permits {
@@ -48,7 +49,13 @@ impl Permits {
             total: of(concurrency),
             kinds: [of(concurrency * 4 / 5), of(concurrency / 2), of(1)],
             handlers: handlers.map(|limit| (limit < concurrency).then(|| of(limit))).collect(),
+            alone: of(1),
         }
+    }
+
+    /// The right to be the one suspect of this process, held from before its start is counted until it is answered.
+    pub(super) fn try_alone(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.alone).try_acquire_owned().ok()
     }
 
     /// A permit without waiting, where nobody waits before us.

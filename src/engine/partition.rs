@@ -156,7 +156,7 @@ impl Partition {
         let rng = shared.fork_rng();
         let queues = Queues::new(shared.registry.bindings().len());
         Self {
-            tracker: Tracker::new(assignment.start, map),
+            tracker: Tracker::with_rules(assignment.start, map, shared.rules.progress),
             owner: shared.new_owner(),
             id: assignment.partition,
             gate: assignment.gate,
@@ -207,7 +207,7 @@ impl Partition {
     /// Owns the partition until it is drained, lost, or the engine drops the task.
     pub(super) async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
         self.ask_for_lease();
-        let mut tick = self.shared.commits.tick.clone();
+        let mut ticks = self.shared.commits.ticks();
         while !self.over() {
             self.advance();
             if self.over() {
@@ -227,7 +227,7 @@ impl Partition {
                 Some(io) = self.io.next() => self.on_io(io),
                 () = tokio::time::sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => self.on_timer(),
                 () = changed(held.as_deref()), if held.is_some() => self.on_lease_change(),
-                Ok(()) = tick.changed() => self.on_tick(),
+                _ = ticks.tick() => self.on_tick(),
                 batch = self.inbox.recv(), if reading => match batch {
                     Some(batch) => self.intake(&*batch),
                     None => self.inbox_open = false,
@@ -255,8 +255,8 @@ impl Partition {
     /// Whether a run may start now: under a valid lease, or without one where the configuration says so.
     pub(super) fn may_run(&self, now: Instant) -> bool {
         match &self.lease {
-            LeaseState::Held(held) => held.valid(now) || self.shared.guard.bypassing(),
-            LeaseState::Asking => self.shared.guard.bypassing(),
+            LeaseState::Held(held) => held.valid(now) || !self.shared.rules.last_check || self.shared.guard.bypassing(),
+            LeaseState::Asking => !self.shared.rules.lease_before_run || self.shared.guard.bypassing(),
             LeaseState::Gone => false,
         }
     }
@@ -271,7 +271,9 @@ impl Partition {
 
     fn next_wake(&self) -> Option<Instant> {
         let stalled = self.stalled.then(|| Instant::now() + super::lease::MARGIN / 4);
-        [self.timer.next(), self.bury_again_at, self.twins_ask_at, stalled, self.mode.deadline()].into_iter().flatten().min()
+        // A drain that waits for the answer to an older commit is woken by that.
+        let drain = self.mode.deadline().filter(|_| !self.committing);
+        [self.timer.next(), self.bury_again_at, self.twins_ask_at, stalled, drain].into_iter().flatten().min()
     }
 
     fn on_timer(&mut self) {

@@ -30,6 +30,7 @@ impl Partition {
         metrics.handler_duration.with_label_values(&[&*handler.name, &*label]).observe(done.took.as_secs_f64());
         let schedule = self.shared.schedules.schedule_for(work.subject.event_type().unwrap_or_default());
         let failure = failure_text(&done.outcome);
+        let failed = !matches!(done.outcome, Outcome::Answered(Ok(_)));
         let delay = work.answered(done.part, done.outcome, schedule, now, store_ms, &mut self.rng);
         if let Some(delay) = delay {
             metrics.retries_scheduled.with_label_values(&[&*handler.name, &*label]).inc();
@@ -39,6 +40,8 @@ impl Partition {
             );
         }
         match work.verdict(now) {
+            // The others go on; this failure is written down meanwhile.
+            Verdict::Running if failed => self.note_failure(done.lane),
             Verdict::Running => {}
             Verdict::Run | Verdict::Wait(_) => self.save(done.lane),
             Verdict::Dead => self.give_up(done.lane),
@@ -48,9 +51,19 @@ impl Partition {
 
     /// Writes the head's record before what comes next: its backoff, or its dead letter.
     fn save(&mut self, id: LaneId) {
-        let lane = &mut self.lanes[id];
-        lane.stage = Stage::Saving;
-        self.to_save.push(id);
+        self.lanes[id].stage = Stage::Saving;
+        if self.shared.rules.save_before_next {
+            self.note_failure(id);
+        } else {
+            self.on_saved(vec![id], Err(NoAnswer::Bypassed));
+        }
+    }
+
+    /// Queues the head's record to be written, if it is not queued.
+    fn note_failure(&mut self, id: LaneId) {
+        if self.shared.rules.save_before_next && !self.to_save.contains(&id) {
+            self.to_save.push(id);
+        }
     }
 
     /// A head whose verdict is dead. One that no handler ran needs no record: decoding it again gives the same verdict.
@@ -125,6 +138,10 @@ impl Partition {
         }
         let now = Instant::now();
         for id in lanes {
+            // Written while a run went on, or to be written again with what another run has answered since.
+            if self.lanes.get(id).is_none_or(|lane| lane.stage != Stage::Saving) || self.to_save.contains(&id) {
+                continue;
+            }
             match self.lanes[id].work.as_ref().map(|work| work.verdict(now)) {
                 Some(Verdict::Wait(due)) => self.wait(id, due),
                 Some(Verdict::Run) => self.make_ready(id),
@@ -198,7 +215,11 @@ impl Partition {
     /// All handlers are through: the verdict goes to the ledger.
     pub(super) fn finish(&mut self, id: LaneId) {
         self.lanes[id].stage = Stage::Finishing;
-        self.to_finish.push(id);
+        if self.shared.rules.ledger_before_settle {
+            self.to_finish.push(id);
+        } else {
+            self.settle_finished(id);
+        }
     }
 
     /// Sends the next verdicts, if none are under way; only under a valid lease (!).

@@ -13,7 +13,7 @@ use chrono::{DateTime, Utc};
 use tokio::time::Instant;
 
 use super::{
-    Alerts, OnOverflow, WhenDown,
+    Alerts, OnOverflow, Rules, WhenDown,
     commit::Commits,
     dead::{self, Origin},
     guard::Guard,
@@ -125,6 +125,7 @@ pub(super) struct Shared {
     pub(super) alerts: Alerts,
     pub(super) commits: Commits,
     pub(super) options: Options,
+    pub(super) rules: Rules,
     pub(super) origin: Origin,
     pub(super) permits: Permits,
     pub(super) at_work: AtWork,
@@ -138,7 +139,7 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(parts: Parts, options: Options, commits: Commits) -> Self {
+    pub(super) fn new(parts: Parts, options: Options, rules: Rules, commits: Commits) -> Self {
         let guard = Guard::new(parts.store, options.when_down, parts.metrics.clone());
         parts.metrics.store_up.set(1);
         let limits = parts.registry.bindings().iter().map(|binding| binding.concurrency);
@@ -168,6 +169,7 @@ impl Shared {
             told_unrouted: Mutex::default(),
             unknown: "unknown".into(),
             options,
+            rules,
         }
     }
 
@@ -186,8 +188,9 @@ impl Shared {
             Subject::Event(event) => event.id_from_offset(),
             Subject::Rejected(rejected) => rejected.id_from_offset,
         };
+        let redrives = if self.rules.redrives_in_member { dead::redrives(record) } else { 0 };
         let origin = from_offset.then(|| (record.timestamp(), record.value()));
-        member(record.topic(), subject.user_id().unwrap_or_default(), subject.id(), dead::redrives(record), origin)
+        member(record.topic(), subject.user_id().unwrap_or_default(), subject.id(), redrives, origin)
     }
 
     /// The metric label of a type: the catalogue's name, or `unknown`.

@@ -2,9 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::Instant;
+use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 
 use super::{
+    Rules,
     limits::AtWorkGuard,
     ports::{EventRecord, HandlerRecord, HandlerState, Member},
 };
@@ -97,6 +98,13 @@ pub(super) struct Part {
     pub(super) state: PartState,
 }
 
+impl Part {
+    /// The state of a part whose handler this configuration lacks.
+    pub(super) fn gone(name: &str) -> PartState {
+        PartState::Dead { reason: DeadReason::HandlerGone, error: format!("handler {name} is no longer configured") }
+    }
+}
+
 /// What follows from where the handlers stand.
 #[derive(Debug, PartialEq)]
 pub(super) enum Verdict {
@@ -124,10 +132,14 @@ pub(super) struct Work {
     pub(super) parts: Vec<Part>,
     /// Runs begun and not answered, as the store counts them.
     pub(super) starts: u32,
+    /// The last of them is this owner's own.
+    pub(super) counted: bool,
     /// On the store's clock; 0: has not failed.
     pub(super) first_failed_ms: u64,
     /// The store holds a record of it.
     pub(super) recorded: bool,
+    /// Held by an event whose last run was never answered: no other such event collects a strike for what this one does.
+    pub(super) alone: Option<OwnedSemaphorePermit>,
     /// Entered in the process' set of ids at work.
     pub(super) at_work: Option<AtWorkGuard>,
     /// When its turn came, for `max_hold_age`.
@@ -165,7 +177,21 @@ impl Work {
 
     /// Five runs begun, none answered: it keeps killing the process (F54).
     pub(super) fn crash_looped(&self) -> bool {
-        self.starts >= CRASH_LOOP_STARTS
+        self.unanswered() >= CRASH_LOOP_STARTS
+    }
+
+    /// Runs that earlier owners began and never had an answer to.
+    pub(super) fn unanswered(&self) -> u32 {
+        self.starts - u32::from(self.counted)
+    }
+
+    /// Notes that the store counts the start that comes now.
+    pub(super) fn count_start(&mut self) {
+        if !self.counted {
+            self.starts += 1;
+            self.counted = true;
+        }
+        self.recorded = true;
     }
 
     /// Whether any handler has failed it.
@@ -188,7 +214,25 @@ impl Work {
         store_ms: u64,
         rng: &mut fastrand::Rng,
     ) -> Option<Duration> {
-        self.starts = 0;
+        let delay = self.note_outcome(part, outcome, schedule, now, store_ms, rng);
+        // A run of another handler that still goes on has not answered for the start.
+        if self.parts.iter().all(|part| part.state != PartState::Running) {
+            self.starts = 0;
+            self.counted = false;
+            self.alone = None;
+        }
+        delay
+    }
+
+    fn note_outcome(
+        &mut self,
+        part: usize,
+        outcome: Outcome,
+        schedule: &Schedule,
+        now: Instant,
+        store_ms: u64,
+        rng: &mut fastrand::Rng,
+    ) -> Option<Duration> {
         let part = &mut self.parts[part];
         let failure = match outcome.into_result() {
             Ok(Handled::Done) => {
@@ -241,7 +285,7 @@ impl Work {
     }
 
     /// Takes up what the store or the commit map remembers. `due`: when the earliest retry comes, already clamped.
-    pub(super) fn restore(&mut self, record: &EventRecord, due: Instant) {
+    pub(super) fn restore(&mut self, record: &EventRecord, due: Instant, rules: Rules) {
         self.recorded = true;
         self.starts = record.starts;
         self.first_failed_ms = record.first_failed_ms;
@@ -250,26 +294,23 @@ impl Work {
                 HandlerState::Done => PartState::Done,
                 HandlerState::Dropped => PartState::Dropped,
                 HandlerState::Retry => PartState::Retry { due },
+                HandlerState::Dead { .. } if !rules.recorded_dead_stays => PartState::Retry { due },
                 HandlerState::Dead { reason, error } => PartState::Dead { reason: *reason, error: error.clone() },
             };
-            match self.parts.iter_mut().find(|part| *part.name == *known.handler) {
+            let found = self.parts.iter_mut().find(|part| *part.name == *known.handler);
+            let runs = found.as_ref().is_some_and(|part| part.handler.is_some());
+            // What finished is finished, whoever is configured now; what did not finish has nobody to run it.
+            let state = match state {
+                PartState::Retry { .. } if !runs && rules.handler_gone => Part::gone(&known.handler),
+                state => state,
+            };
+            match found {
                 Some(part) => {
                     part.attempts = known.attempts;
                     part.state = state;
                 }
-                // What finished is finished, whoever is configured now; what did not finish has nobody to run it.
-                None => self.parts.push(Part {
-                    name: known.handler.as_str().into(),
-                    handler: None,
-                    attempts: known.attempts,
-                    state: match state {
-                        PartState::Retry { .. } => PartState::Dead {
-                            reason: DeadReason::HandlerGone,
-                            error: format!("handler {} is no longer configured", known.handler),
-                        },
-                        state => state,
-                    },
-                }),
+                None if !rules.handler_gone => {}
+                None => self.parts.push(Part { name: known.handler.as_str().into(), handler: None, attempts: known.attempts, state }),
             }
         }
     }

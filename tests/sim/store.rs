@@ -1,0 +1,479 @@
+//! The store: what the scripts in Redis do (src/store/redis/scripts.rs), behind a network that delays, loses and repeats nothing by itself.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use futures_util::future::{BoxFuture, FutureExt};
+use worker::{
+    engine::ports::{Acquired, Check, DedupeStore, EventRecord, Lease, Member, Remembered, Renewed, StoreError},
+    event::record::TopicPartition,
+};
+
+use crate::world::{Process, sleep_ms};
+
+pub const LEASE_MS: u64 = 10_000;
+const SHARDS: u64 = 4;
+/// How long a client waits for an answer.
+const PATIENCE_MS: u64 = 500;
+/// Redis' clock at the start.
+const EPOCH_MS: u64 = 1_767_225_600_000;
+
+/// What the store holds.
+#[derive(Debug, Clone, Default)]
+pub struct Data {
+    pub done: BTreeMap<u64, BTreeSet<[u8; 16]>>,
+    pub parts: BTreeMap<i32, Part>,
+    /// Its clock less the world's.
+    pub skew_ms: i64,
+    /// How often something was lost.
+    pub losses: u64,
+    /// Older states, for a replica that lags.
+    pub snapshots: Vec<(u64, Box<Data>)>,
+}
+
+/// One partition's keys.
+#[derive(Debug, Clone, Default)]
+pub struct Part {
+    pub lease: Option<Row>,
+    pub marks: BTreeMap<u64, i64>,
+    pub records: BTreeMap<i64, (EventRecord, u64)>,
+}
+
+/// A lease.
+#[derive(Debug, Clone)]
+pub struct Row {
+    /// Empty: nobody's.
+    pub owner: String,
+    pub epoch: u64,
+    pub end: u64,
+    pub released: bool,
+    pub waiter: bool,
+    pub seq: u64,
+    /// How it was had.
+    pub clean: bool,
+    /// The mark when it was had.
+    pub found_mark: Option<i64>,
+    /// Losses when it was had.
+    pub losses: u64,
+}
+
+enum Held {
+    Ours,
+    Lost,
+    Fenced,
+}
+
+impl Data {
+    pub fn now(&self, world_ms: u64) -> u64 {
+        (EPOCH_MS + world_ms).saturating_add_signed(self.skew_ms)
+    }
+
+    pub fn is_done(&self, member: &Member) -> bool {
+        self.done.get(&(member.user % SHARDS)).is_some_and(|set| set.contains(&member.id))
+    }
+
+    /// Keeps a state to fall back to.
+    pub fn snapshot(&mut self, at: u64) {
+        let copy = Self { snapshots: Vec::new(), ..self.clone() };
+        self.snapshots.push((at, Box::new(copy)));
+        if self.snapshots.len() > 24 {
+            self.snapshots.remove(0);
+        }
+    }
+
+    /// A replica that lacks what is younger than `until`.
+    pub fn fail_over(&mut self, until: u64) {
+        let losses = self.losses + 1;
+        let old = self.snapshots.iter().rev().find(|(at, _)| *at <= until).map(|(_, data)| (**data).clone());
+        *self = Self { losses, skew_ms: self.skew_ms, ..old.unwrap_or_default() };
+    }
+
+    pub fn flush(&mut self) {
+        *self = Self { losses: self.losses + 1, skew_ms: self.skew_ms, ..Self::default() };
+    }
+
+    pub fn lose_shard(&mut self, shard: usize) {
+        self.losses += 1;
+        self.done.remove(&(shard as u64));
+    }
+
+    fn held(&self, lease: &Lease) -> Held {
+        match self.parts.get(&lease.partition.partition).and_then(|part| part.lease.as_ref()) {
+            Some(row) if row.owner.is_empty() || row.epoch < lease.epoch => Held::Lost,
+            None => Held::Lost,
+            Some(row) if row.owner == *lease.owner && row.epoch == lease.epoch && !row.released => Held::Ours,
+            Some(_) => Held::Fenced,
+        }
+    }
+
+    fn under(&mut self, lease: &Lease) -> Result<&mut Part, StoreError> {
+        match self.held(lease) {
+            Held::Ours => Ok(self.parts.entry(lease.partition.partition).or_default()),
+            Held::Lost => Err(StoreError::Unavailable("lease lost".into())),
+            Held::Fenced => Err(StoreError::Fenced),
+        }
+    }
+
+    fn check(&mut self, lease: &Lease, check: &Check) -> Result<Vec<bool>, StoreError> {
+        let part = self.under(lease)?;
+        if let Some(mark) = check.mark {
+            let old = part.marks.entry(lease.epoch).or_insert(mark);
+            *old = mark.max(*old);
+        }
+        for (offset, id) in &check.starts {
+            let entry = part.records.entry(*offset).or_insert_with(|| (EventRecord { id: *id, ..EventRecord::default() }, 0));
+            if entry.0.id != *id {
+                *entry = (EventRecord { id: *id, ..EventRecord::default() }, 0);
+            }
+            if entry.0.starts == 0 || entry.1 != lease.epoch {
+                entry.0.starts += 1;
+                entry.1 = lease.epoch;
+            }
+        }
+        Ok(check.members.iter().map(|member| self.is_done(member)).collect())
+    }
+
+    fn finish(&mut self, lease: &Lease, members: &[Member]) -> Result<usize, StoreError> {
+        self.under(lease)?;
+        let added = members.iter().filter(|member| self.done.entry(member.user % SHARDS).or_default().insert(member.id)).count();
+        Ok(added)
+    }
+
+    fn save(&mut self, lease: &Lease, seq: u64, changes: &[(i64, Option<EventRecord>)]) -> Result<(), StoreError> {
+        let part = self.under(lease)?;
+        let row = part.lease.as_mut().unwrap();
+        if row.seq >= seq {
+            return Err(StoreError::Unavailable("overtaken".into()));
+        }
+        row.seq = seq;
+        for (offset, change) in changes {
+            match change {
+                None => drop(part.records.remove(offset)),
+                Some(record) => {
+                    let by = part.records.get(offset).filter(|(old, _)| old.id == record.id).map_or(0, |(_, by)| *by);
+                    part.records.insert(*offset, (record.clone(), by));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn load(&mut self, lease: &Lease) -> Result<Remembered, StoreError> {
+        let epoch = lease.epoch;
+        let part = self.under(lease)?;
+        let mark = part.marks.values().max().copied();
+        if let Some(mark) = mark {
+            part.marks = BTreeMap::from([(epoch, mark)]);
+        }
+        if let Some(row) = &mut part.lease {
+            row.found_mark = mark;
+        }
+        Ok(Remembered { records: part.records.iter().map(|(offset, (record, _))| (*offset, record.clone())).collect(), mark })
+    }
+
+    fn acquire(&mut self, now: u64, partition: &TopicPartition, owner: &Arc<str>, map_epoch: u64) -> Acquired {
+        let losses = self.losses;
+        let part = self.parts.entry(partition.partition).or_default();
+        let fresh = |owner: &str, epoch, clean| Row {
+            owner: owner.to_owned(),
+            epoch,
+            end: now + LEASE_MS,
+            released: false,
+            waiter: false,
+            seq: 0,
+            clean,
+            found_mark: None,
+            losses,
+        };
+        let (stored, clean) = match &mut part.lease {
+            None if map_epoch > 0 => {
+                part.lease = Some(fresh("", map_epoch, false));
+                return Acquired::Held(Duration::from_millis(500));
+            }
+            None => (0, true),
+            Some(row) if row.released => (row.epoch, true),
+            Some(row) => {
+                let mut left = row.end.saturating_sub(now);
+                if left > 0 && row.owner != **owner {
+                    if left > LEASE_MS {
+                        left = LEASE_MS;
+                        row.end = now + LEASE_MS;
+                    }
+                    row.waiter |= !row.owner.is_empty();
+                    return Acquired::Held(Duration::from_millis(left.min(500)));
+                }
+                (row.epoch, false)
+            }
+        };
+        let epoch = (stored + 1).max(map_epoch + 1).max(now);
+        part.lease = Some(fresh(owner, epoch, clean));
+        let lease = Lease { partition: partition.clone(), owner: Arc::clone(owner), epoch };
+        Acquired::Granted { lease, clean, now_ms: now }
+    }
+
+    fn renew(&mut self, now: u64, lease: &Lease, known_end: u64) -> Renewed {
+        let losses = self.losses;
+        let held = self.held(lease);
+        let part = self.parts.entry(lease.partition.partition).or_default();
+        match held {
+            Held::Ours => {
+                let Some(row) = &mut part.lease else { return Renewed::Gone };
+                row.end = now + LEASE_MS;
+                Renewed::Ours { waiter: std::mem::take(&mut row.waiter) }
+            }
+            Held::Fenced => Renewed::Gone,
+            Held::Lost if now >= known_end => Renewed::Gone,
+            Held::Lost => {
+                let waiter = part.lease.is_some();
+                let (owner, epoch, end) = (lease.owner.to_string(), lease.epoch, now + LEASE_MS);
+                part.lease = Some(Row { owner, epoch, end, released: false, waiter: false, seq: 0, clean: true, found_mark: None, losses });
+                Renewed::Ours { waiter }
+            }
+        }
+    }
+
+    fn release(&mut self, now: u64, lease: &Lease, known_end: u64) {
+        let held = self.held(lease);
+        let losses = self.losses;
+        let part = self.parts.entry(lease.partition.partition).or_default();
+        let ours = part.lease.as_ref().is_some_and(|row| row.owner == *lease.owner && row.epoch == lease.epoch);
+        if ours || matches!(held, Held::Lost) && now < known_end {
+            let (owner, epoch) = (lease.owner.to_string(), lease.epoch);
+            part.lease = Some(Row { owner, epoch, end: now, released: true, waiter: false, seq: 0, clean: true, found_mark: None, losses });
+        }
+    }
+}
+
+/// One process' client of the store.
+pub struct Client {
+    process: Arc<Process>,
+    /// When its leases end on the store's clock, as it was told.
+    ends: Arc<Mutex<BTreeMap<i32, (u64, u64)>>>,
+    last_answer: AtomicU64,
+}
+
+/// What becomes of one call.
+enum Fate {
+    Refused(u64),
+    Late(u64),
+    Done { there: u64, back: u64, mute: bool },
+}
+
+impl Client {
+    pub fn new(process: &Arc<Process>) -> Self {
+        Self { process: Arc::clone(process), ends: Arc::default(), last_answer: AtomicU64::new(0) }
+    }
+
+    fn fate(&self) -> Fate {
+        let world = &self.process.world;
+        let (now, weather) = (world.now(), world.weather().clone());
+        let mut rng = world.rng();
+        if now < weather.store_down {
+            return Fate::Refused(if rng.bool() { 5 } else { PATIENCE_MS });
+        }
+        if now < weather.store_late && rng.u8(0..3) == 0 {
+            return Fate::Late(PATIENCE_MS + rng.u64(1..4_000));
+        }
+        if now < weather.store_slow {
+            return Fate::Done { there: rng.u64(0..300), back: rng.u64(0..190), mute: false };
+        }
+        let mute = now < weather.store_mute && rng.u8(0..3) == 0;
+        Fate::Done { there: rng.u64(0..3), back: if rng.u8(0..4) == 0 { 1 } else { 0 }, mute }
+    }
+
+    async fn call<R: Send + 'static>(&self, f: impl FnOnce(&mut Data, u64) -> R + Send + 'static) -> Result<R, StoreError> {
+        self.process.pass().await;
+        let away = || StoreError::Unavailable("no answer".to_owned());
+        let world = Arc::clone(&self.process.world);
+        match self.fate() {
+            Fate::Refused(after) => {
+                sleep_ms(after).await;
+                Err(away())
+            }
+            Fate::Late(after) => {
+                tokio::spawn(async move {
+                    sleep_ms(after).await;
+                    let now = world.now();
+                    let mut data = world.store();
+                    let now = data.now(now);
+                    f(&mut data, now);
+                });
+                sleep_ms(PATIENCE_MS).await;
+                self.process.pass().await;
+                Err(away())
+            }
+            Fate::Done { there, back, mute } => {
+                sleep_ms(there).await;
+                self.process.pass().await;
+                let answer = {
+                    let now = world.now();
+                    let mut data = world.store();
+                    let now = data.now(now);
+                    f(&mut data, now)
+                };
+                sleep_ms(if mute { PATIENCE_MS } else { back }).await;
+                self.process.pass().await;
+                if mute {
+                    return Err(away());
+                }
+                self.last_answer.store(world.now(), Ordering::Relaxed);
+                Ok(answer)
+            }
+        }
+    }
+
+    fn known_end(&self, lease: &Lease) -> u64 {
+        self.ends.lock().unwrap().get(&lease.partition.partition).filter(|(epoch, _)| *epoch == lease.epoch).map_or(0, |(_, end)| *end)
+    }
+
+    fn hold(&self, lease: &Lease, now: u64) {
+        self.ends.lock().unwrap().insert(lease.partition.partition, (lease.epoch, now + LEASE_MS));
+        let now = self.process.world.now();
+        let before = self.process.renewed.swap(now, Ordering::Relaxed);
+        if before > 0 && now - before > LEASE_MS - 3_000 {
+            self.process.out_of_touch.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn note(&self, what: impl FnOnce() -> String) {
+        self.process.world.note(&self.process.name, what);
+    }
+}
+
+impl DedupeStore for Client {
+    fn check<'a>(&'a self, lease: &'a Lease, check: Check) -> BoxFuture<'a, Result<Vec<bool>, StoreError>> {
+        async move {
+            let own = lease.clone();
+            let line = format!(
+                "check {} mark {:?} starts {:?}",
+                check.members.len(),
+                check.mark,
+                check.starts.iter().map(|s| s.0).collect::<Vec<_>>()
+            );
+            let answer = self.call(move |data, _| data.check(&own, &check)).await.and_then(|answer| answer);
+            self.note(|| format!("p{} {line} -> {answer:?}", lease.partition.partition));
+            answer
+        }
+        .boxed()
+    }
+
+    fn finish<'a>(&'a self, lease: &'a Lease, members: Vec<Member>) -> BoxFuture<'a, Result<usize, StoreError>> {
+        async move {
+            let own = lease.clone();
+            let count = members.len();
+            let answer = self.call(move |data, _| data.finish(&own, &members)).await.and_then(|answer| answer);
+            self.note(|| format!("p{} finish {count} -> {answer:?}", lease.partition.partition));
+            answer
+        }
+        .boxed()
+    }
+
+    fn save<'a>(&'a self, lease: &'a Lease, changes: Vec<(i64, Option<EventRecord>)>) -> BoxFuture<'a, Result<(), StoreError>> {
+        async move {
+            let own = lease.clone();
+            let seq = self.process.saves.fetch_add(1, Ordering::Relaxed) + 1;
+            let line: Vec<String> = changes
+                .iter()
+                .map(|(offset, record)| match record {
+                    None => format!("{offset} gone"),
+                    Some(record) => format!(
+                        "{offset} starts {} {:?}",
+                        record.starts,
+                        record.handlers.iter().map(|h| (h.attempts, &h.state)).collect::<Vec<_>>()
+                    ),
+                })
+                .collect();
+            let answer = self.call(move |data, _| data.save(&own, seq, &changes)).await.and_then(|answer| answer);
+            self.note(|| format!("p{} save {line:?} -> {answer:?}", lease.partition.partition));
+            answer
+        }
+        .boxed()
+    }
+
+    fn load<'a>(&'a self, lease: &'a Lease) -> BoxFuture<'a, Result<Remembered, StoreError>> {
+        async move {
+            let own = lease.clone();
+            let answer = self.call(move |data, _| data.load(&own)).await.and_then(|answer| answer);
+            self.note(|| {
+                format!(
+                    "p{} load -> {:?}",
+                    lease.partition.partition,
+                    answer.as_ref().map(|r| (r.mark, r.records.iter().map(|(o, r)| (*o, r.starts, r.handlers.len())).collect::<Vec<_>>()))
+                )
+            });
+            answer
+        }
+        .boxed()
+    }
+
+    fn acquire<'a>(
+        &'a self,
+        partition: &'a TopicPartition,
+        owner: &'a Arc<str>,
+        map_epoch: u64,
+    ) -> BoxFuture<'a, Result<Acquired, StoreError>> {
+        async move {
+            let (partition, owner) = (partition.clone(), Arc::clone(owner));
+            let number = partition.partition;
+            let answer = self.call(move |data, now| data.acquire(now, &partition, &owner, map_epoch)).await;
+            if let Ok(Acquired::Granted { lease, clean, now_ms }) = &answer {
+                self.hold(lease, *now_ms);
+                self.note(|| format!("p{number} leased, epoch {}, clean {clean}", lease.epoch));
+            }
+            answer
+        }
+        .boxed()
+    }
+
+    fn renew<'a>(&'a self, leases: &'a [Lease]) -> BoxFuture<'a, Result<(Vec<Renewed>, u64), StoreError>> {
+        async move {
+            let known: Vec<(Lease, u64)> = leases.iter().map(|lease| (lease.clone(), self.known_end(lease))).collect();
+            let renewed = move |data: &mut Data, now| {
+                let answers: Vec<Renewed> = known.iter().map(|(lease, end)| data.renew(now, lease, *end)).collect();
+                (answers, now)
+            };
+            let answer = self.call(renewed).await;
+            if let Ok((answers, now)) = &answer {
+                for (lease, answer) in leases.iter().zip(answers) {
+                    match answer {
+                        Renewed::Ours { waiter } => {
+                            self.hold(lease, *now);
+                            if *waiter {
+                                self.note(|| format!("p{} somebody waits", lease.partition.partition));
+                            }
+                        }
+                        Renewed::Gone => self.note(|| format!("p{} lease gone", lease.partition.partition)),
+                    }
+                }
+            } else {
+                self.note(|| "renewal unanswered".to_owned());
+            }
+            answer
+        }
+        .boxed()
+    }
+
+    fn release<'a>(&'a self, leases: &'a [Lease]) -> BoxFuture<'a, Result<(), StoreError>> {
+        async move {
+            let known: Vec<(Lease, u64)> = leases.iter().map(|lease| (lease.clone(), self.known_end(lease))).collect();
+            let answer = self.call(move |data, now| known.iter().for_each(|(lease, end)| data.release(now, lease, *end))).await;
+            self.note(|| format!("release {:?} -> {answer:?}", leases.iter().map(|l| l.partition.partition).collect::<Vec<_>>()));
+            answer
+        }
+        .boxed()
+    }
+
+    fn ping(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        async move { self.call(|_, _| ()).await }.boxed()
+    }
+
+    fn lease_time(&self) -> Duration {
+        Duration::from_millis(LEASE_MS)
+    }
+}
