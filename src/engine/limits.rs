@@ -143,16 +143,18 @@ impl Breaker {
         Self { ratio, state: Mutex::default() }
     }
 
-    /// Counts a settlement; answers whether the breaker is open now.
-    pub(super) fn settled(&self, dead: bool) -> bool {
+    /// Counts a settlement; answers whether the breaker is open where that has changed.
+    pub(super) fn settled(&self, dead: bool) -> Option<bool> {
         let mut state = self.lock();
+        let was_open = self.is_open(&state);
         state.recent.push_back(dead);
         state.dead += usize::from(dead);
         if state.recent.len() > BREAKER_WINDOW {
             let oldest = state.recent.pop_front().unwrap_or_default();
             state.dead -= usize::from(oldest);
         }
-        self.is_open(&state)
+        let open = self.is_open(&state);
+        (open != was_open).then_some(open)
     }
 
     /// Whether a dead letter may go now; else when to ask again.
@@ -219,9 +221,9 @@ mod tests {
     async fn a_bad_deploy_does_not_empty_the_topic_into_the_dlq() {
         let breaker = Breaker::new(0.5);
         for _ in 0..49 {
-            assert!(!breaker.settled(true));
+            assert_eq!(breaker.settled(true), None);
         }
-        assert!(breaker.settled(true), "the 50th dead of 50 opens it");
+        assert_eq!(breaker.settled(true), Some(true), "the 50th dead of 50 opens it");
         let now = Instant::now();
         assert_eq!(breaker.admit(now), Ok(()), "one probe goes through");
         assert_eq!(breaker.admit(now), Err(now + BREAKER_PROBE));

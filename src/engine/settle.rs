@@ -15,7 +15,7 @@ use super::{
     ports::{Acked, Member},
     work::{PartState, Subject, Verdict},
 };
-use crate::outcome::{Outcome, Settled};
+use crate::outcome::{DeadReason, Outcome, Settled};
 
 impl Partition {
     /// A run ended: notes it, and goes on when the event's other runs have ended too.
@@ -178,7 +178,7 @@ impl Partition {
             let now = Instant::now();
             let Some(work) = &self.lanes[id].work else { return };
             let cause = Cause::of(work);
-            if cause.reason != crate::outcome::DeadReason::UserOverflow
+            if cause.reason != DeadReason::UserOverflow
                 && let Err(at) = self.shared.breaker.admit(now)
             {
                 self.bury_again_at = Some(at);
@@ -293,9 +293,18 @@ impl Partition {
         self.counts.settled += 1;
         let metrics = &self.shared.metrics;
         metrics.events_settled.with_label_values(&[&*self.id.topic, &**label, settled.code()]).inc();
-        let open =
-            self.shared.breaker.settled(matches!(settled, Settled::Dead(reason) if reason != crate::outcome::DeadReason::UserOverflow));
-        metrics.dlq_breaker_open.set(i64::from(open));
+        let died = matches!(settled, Settled::Dead(reason) if reason != DeadReason::UserOverflow);
+        match self.shared.breaker.settled(died) {
+            Some(true) => {
+                metrics.dlq_breaker_open.set(1);
+                tracing::error!("too many events die: dead-lettering is down to one a second until enough succeed again (a bad deploy?)");
+            }
+            Some(false) => {
+                metrics.dlq_breaker_open.set(0);
+                tracing::info!("enough events succeed again: dead letters flow freely");
+            }
+            None => {}
+        }
         if settled == Settled::Unrouted {
             self.shared.unrouted(label);
         }
