@@ -5,6 +5,7 @@
 
 pub mod completions;
 pub mod config;
+pub mod events;
 pub mod healthcheck;
 pub mod serve;
 
@@ -64,6 +65,8 @@ Exit codes:
 pub enum Command {
     /// Check, print or explain the configuration
     Config(config::Args),
+    /// Publish one event, or check files of them
+    Events(events::Args),
     /// Ask a running worker whether it is ready
     Healthcheck(healthcheck::Args),
     /// Print the completion script of a shell
@@ -74,6 +77,7 @@ impl Command {
     async fn run(self, globals: Globals) -> anyhow::Result<Exit> {
         match self {
             Self::Config(args) => config::run(args, &globals),
+            Self::Events(args) => events::run(args, &globals).await,
             Self::Healthcheck(args) => healthcheck::run(args, &globals).await,
             Self::Completions(args) => completions::run(args),
         }

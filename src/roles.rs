@@ -1,6 +1,6 @@
 //! Assembles a role from its parts and runs it.
 
-mod brokers;
+pub mod brokers;
 mod consumer;
 pub mod ingest;
 pub mod input;
@@ -98,7 +98,10 @@ pub async fn run(role: Role, loaded: Loaded, options: Options, shutdown: Shutdow
 }
 
 /// The event catalogue that the configuration names, else the one in the binary.
-fn catalog(loaded: &Loaded) -> Result<Catalog, RunError> {
+///
+/// # Errors
+/// Every problem of its files, as configuration errors.
+pub fn catalog(loaded: &Loaded) -> Result<Catalog, RunError> {
     let is_default = loaded.origins.get("catalog.dir") == "default";
     Catalog::open(&loaded.config.catalog.dir, is_default).map_err(|error| {
         let problems = error.problems.iter().map(|problem| Problem::new("", problem.to_string())).collect();

@@ -357,7 +357,8 @@ impl ConsumerContext for Logs {}
 /// One log line of librdkafka. Its severities are louder than ours: a broker that is away is an error there, and retried.
 pub(super) fn log(level: RDKafkaLogLevel, facility: &str, message: &str, quiet: bool) {
     match level {
-        _ if quiet => tracing::debug!(kafka.facility = facility, "librdkafka: {message}"),
+        // Each client says of each attempt that a connection failed; that the brokers are away is said once, by who asks for them.
+        _ if quiet || facility == "FAIL" => tracing::debug!(kafka.facility = facility, "librdkafka: {message}"),
         RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error | RDKafkaLogLevel::Warning => {
             tracing::warn!(kafka.facility = facility, "librdkafka: {message}");
         }
@@ -368,6 +369,13 @@ pub(super) fn log(level: RDKafkaLogLevel, facility: &str, message: &str, quiet: 
 
 /// A client-wide error that librdkafka deals with by itself.
 pub(super) fn report(error: &Native, reason: &str) {
+    let away = matches!(
+        error.rdkafka_error_code(),
+        Some(RDKafkaErrorCode::AllBrokersDown | RDKafkaErrorCode::BrokerTransportFailure | RDKafkaErrorCode::Resolve)
+    );
+    if away {
+        return tracing::debug!(kafka.error = %error, "kafka client: {reason}");
+    }
     tracing::warn!(kafka.error = %error, "kafka client: {reason}");
 }
 

@@ -1,0 +1,34 @@
+//! `worker events send|validate`.
+
+mod send;
+mod validate;
+
+use clap::Subcommand;
+
+use super::{Exit, Globals};
+
+/// Arguments.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    command: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Publish one event, checked against the catalogue
+    Send(send::Args),
+    /// Check events of files or stdin against the catalogue: one JSON object, an array, or one object per line
+    Validate(validate::Args),
+}
+
+/// Runs it.
+///
+/// # Errors
+/// Where the configuration, the catalogue, an input or the brokers cannot be used.
+pub async fn run(args: Args, globals: &Globals) -> anyhow::Result<Exit> {
+    match args.command {
+        What::Send(args) => send::run(args, globals).await,
+        What::Validate(args) => validate::run(&args, globals),
+    }
+}

@@ -1,0 +1,71 @@
+//! `worker events ..` as a person runs it.
+
+use std::{
+    io::Write,
+    process::{Command, Output, Stdio},
+};
+
+fn worker(args: &[&str], stdin: &str) -> Output {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_worker"))
+        .args(args)
+        .env_clear()
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(stdin.as_bytes()).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+#[test]
+fn validate_names_the_line_and_the_rule_of_each_refused_event_and_exits_1() {
+    let input = concat!(
+        r#"{"event_type":"task.created","user_id":"ada","task_id":1,"data":{"title":"Buy milk"}}"#,
+        "\n{bad\n",
+        r#"{"event_type":"task.created","user_id":"ada","task_id":1,"data":{"title":""}}"#,
+    );
+    let output = worker(&["events", "validate"], input);
+    let shown = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{shown}");
+    assert!(shown.contains("-:2: undecodable") && shown.contains("-:3: schema data.title"), "{shown}");
+    assert!(shown.contains("1 valid, 2 refused") && !shown.contains('\x1b'), "{shown}");
+
+    let valid = worker(&["events", "validate", "-o", "json"], input.lines().next().unwrap());
+    assert_eq!(valid.status.code(), Some(0));
+    let json: serde_json::Value = serde_json::from_slice(&valid.stdout).unwrap();
+    assert_eq!(json, serde_json::json!({ "valid": { "task.created": 1 }, "refused": [] }));
+}
+
+#[test]
+fn validate_reads_files_and_says_which_one_it_cannot_read() {
+    let output = worker(&["events", "validate", "/no/such/file.ndjson"], "");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("/no/such/file.ndjson"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn send_shows_what_it_would_publish_and_refuses_what_the_catalogue_does() {
+    let dry = worker(&["events", "send", "--type", "task.completed", "--user", "ada", "--task", "7", "--id", "e-1", "--dry-run"], "");
+    let event: serde_json::Value = serde_json::from_slice(&dry.stdout).unwrap();
+    assert_eq!((&event["event_id"], &event["data"]["task_id"], &event["data"]["user_id"]), (&"e-1".into(), &7.into(), &"ada".into()));
+
+    let refused = worker(&["events", "send", "--type", "task.created", "--user", "ada", "--task", "7"], "");
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(text(&refused.stderr).contains("data.title"), "{}", text(&refused.stderr));
+
+    let usage = worker(&["events", "send", "--type", "task.completed", "--user", "ada", "--data", "[]"], "");
+    assert_eq!(usage.status.code(), Some(2));
+}
+
+#[test]
+fn send_publishes_and_answers_with_where_the_event_stands() {
+    let sent =
+        worker(&["events", "send", "--type", "task.completed", "--user", "ada", "--task", "7", "--set", "kafka.brokers=embedded"], "");
+    let answer: serde_json::Value = serde_json::from_slice(&sent.stdout).unwrap();
+    assert_eq!((&answer["topic"], &answer["offset"]), (&"task-events".into(), &0.into()), "{}", text(&sent.stderr));
+}
