@@ -6,6 +6,7 @@ mod config;
 mod contract;
 mod engine;
 mod engine_limits;
+mod engine_review;
 mod events_cli;
 mod healthcheck;
 mod http_handler;

@@ -2,7 +2,10 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -75,11 +78,16 @@ impl Handler for Scripted {
 pub struct Offsets {
     pub log: Mutex<Vec<Commit>>,
     pub failing: Mutex<Option<CommitError>>,
+    /// The broker does not answer at all.
+    pub silent: AtomicBool,
 }
 
 impl OffsetSink for Offsets {
     fn commit(&self, commits: Vec<Commit>) -> BoxFuture<'_, Result<(), CommitError>> {
         Box::pin(async move {
+            if self.silent.load(Ordering::SeqCst) {
+                std::future::pending::<()>().await;
+            }
             if let Some(error) = self.failing.lock().unwrap().clone() {
                 return Err(error);
             }
