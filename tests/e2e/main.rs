@@ -13,6 +13,12 @@ mod contract;
 mod kafka_member;
 mod support;
 
+mod dead_letters;
 mod harness;
+mod isolation;
 mod kafka_group;
+mod lifecycle;
+mod main_job;
+mod secure;
+mod standalone;
 mod store;

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -109,6 +110,15 @@ impl Kafka {
         (delivery.partition, delivery.offset)
     }
 
+    /// Writes one record of any bytes: key, value and headers can be missing or no text.
+    pub async fn produce_raw(&self, topic: &str, key: Option<&[u8]>, value: Option<&[u8]>, headers: &[(&str, Option<&[u8]>)]) -> (i32, i64) {
+        let headers = headers.iter().fold(OwnedHeaders::new(), |all, (key, value)| all.insert(Header { key, value: *value }));
+        let mut record = FutureRecord::<[u8], [u8]>::to(topic).headers(headers);
+        (record.key, record.payload) = (key, value);
+        let delivery = self.producer.send(record, TIMEOUT).await.map_err(|(error, _)| error).unwrap();
+        (delivery.partition, delivery.offset)
+    }
+
     /// Writes many (key, value), in order, and returns when all are acknowledged.
     pub async fn produce_all<K: AsRef<str>, V: AsRef<[u8]>>(&self, topic: &str, records: impl IntoIterator<Item = (K, V)>) {
         let mut sent = Vec::new();
@@ -179,6 +189,11 @@ impl Kafka {
         .await;
     }
 
+    /// Watches how far a group is, over one connection; it survives a broker that goes away.
+    pub fn follower(&self, group: &str) -> Follower {
+        Follower(Arc::new(self.consumer(group)))
+    }
+
     /// First offset kept, and the next one to be written.
     pub fn watermarks(&self, topic: &str, partition: i32) -> (i64, i64) {
         self.consumer(&super::unique("reader")).fetch_watermarks(topic, partition, TIMEOUT).unwrap()
@@ -198,6 +213,32 @@ impl Kafka {
         let mut config = self.config.clone();
         config.set("group.id", group).set("enable.auto.commit", "false").set("auto.offset.reset", "earliest");
         config.create().unwrap()
+    }
+}
+
+/// See [`Kafka::follower`].
+#[derive(Clone)]
+pub struct Follower(Arc<BaseConsumer>);
+
+impl Follower {
+    /// How many records the topics hold, once the group's commits stand at their ends; `None`: not yet, or nobody answers.
+    pub fn at_end(&self, topics: &[&str]) -> Option<i64> {
+        let patience = Duration::from_secs(2);
+        let mut wanted = TopicPartitionList::new();
+        for topic in topics {
+            let metadata = self.0.fetch_metadata(Some(topic), patience).ok()?;
+            metadata.topics()[0].partitions().iter().for_each(|partition| drop(wanted.add_partition(topic, partition.id())));
+        }
+        let committed = self.0.committed_offsets(wanted, patience).ok()?;
+        let mut sum = 0;
+        for element in committed.elements() {
+            let (low, high) = self.0.fetch_watermarks(element.topic(), element.partition(), patience).ok()?;
+            if low < high && element.offset() != Offset::Offset(high) {
+                return None;
+            }
+            sum += high - low;
+        }
+        Some(sum)
     }
 }
 

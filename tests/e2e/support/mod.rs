@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test takes what it needs")]
 
 pub mod app;
+pub mod job;
 pub mod kafka;
 pub mod metrics;
 pub mod stack;
@@ -19,14 +20,24 @@ pub fn unique(what: &str) -> String {
 }
 
 /// Asks again every 20 ms until there is an answer; panics with `what` after `within`.
-pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, within: Duration, mut ask: impl FnMut() -> F) -> T {
+pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, within: Duration, ask: impl FnMut() -> F) -> T {
+    eventually_every(Duration::from_millis(20), what, within, ask).await
+}
+
+/// As [`eventually`], for a question that costs more.
+pub async fn eventually_every<T, F: Future<Output = Option<T>>>(
+    pause: Duration,
+    what: &str,
+    within: Duration,
+    mut ask: impl FnMut() -> F,
+) -> T {
     let end = Instant::now() + within;
     loop {
         if let Some(answer) = ask().await {
             return answer;
         }
         assert!(Instant::now() < end, "not within {within:?}: {what}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        tokio::time::sleep(pause).await;
     }
 }
 

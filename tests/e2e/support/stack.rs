@@ -100,6 +100,12 @@ impl Stack {
         self.control("cont", part);
     }
 
+    /// What one of Kafka's console tools prints about this broker, which must be a private one.
+    pub fn kafka_tool(&self, args: &[&str]) -> String {
+        let own = self.own.as_deref().expect("a private stack");
+        stack_output(Some(own), &[&["kafka-tool"], args].concat())
+    }
+
     fn control(&self, verb: &str, part: &str) {
         let own = self.own.as_deref().expect("only a private stack may be tampered with");
         stack_output(Some(own), &[verb, part]);
@@ -126,5 +132,5 @@ fn stack_output(dir: Option<&Path>, args: &[&str]) -> String {
     }
     let output = command.args(args).stdin(Stdio::null()).output().unwrap();
     assert!(output.status.success(), "tests/stack {args:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }

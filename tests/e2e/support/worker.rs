@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Child, ChildStdin, Command, ExitStatus, Stdio},
     time::Duration,
 };
 
@@ -65,6 +65,12 @@ impl Launch {
         self
     }
 
+    /// Gives it this standard input instead of `/dev/null`.
+    pub fn stdin(mut self, stdin: impl Into<Stdio>) -> Self {
+        self.command.stdin(stdin);
+        self
+    }
+
     /// Starts it. It need not be ready yet.
     pub fn start(mut self) -> Worker {
         let log = File::create(self.folder.path().join("log")).unwrap();
@@ -124,6 +130,11 @@ impl Worker {
     /// `host:port` of the gRPC listener.
     pub fn grpc_address(&self) -> &str {
         &self.grpc
+    }
+
+    /// The writing end of its standard input, where that was [`Stdio::piped`].
+    pub fn take_stdin(&mut self) -> ChildStdin {
+        self.child.stdin.take().expect("a piped standard input")
     }
 
     /// The process id.

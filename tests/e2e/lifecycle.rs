@@ -1,0 +1,169 @@
+//! How a role starts, says how it is, and ends: signals, exit codes, readiness, brokers and topics that are not there.
+
+use std::time::Duration;
+
+use crate::{
+    stack_or_skip,
+    support::{
+        app::{Answer, App},
+        eventually, free_address,
+        stack::Stack,
+        unique,
+        worker::{Launch, Worker},
+    },
+};
+
+const LONG: Duration = Duration::from_secs(60);
+const LOG_HANDLER: &str = "[[handlers]]\nname = \"log\"\nkind = \"log\"\n";
+const EVENT: &str = "{\"event_id\":\"1\",\"event_type\":\"task.completed\",\"user_id\":\"user-1\",\"task_id\":1}";
+
+/// A consumer whose app has one event in its hands and answers it after `delay`.
+struct Busy {
+    stack: Stack,
+    app: App,
+    topic: String,
+    group: String,
+    worker: Worker,
+}
+
+impl Busy {
+    async fn start(delay: Duration, drain_timeout: &str) -> Option<Self> {
+        let stack = Stack::shared()?;
+        let (kafka, topic, group) = (stack.kafka(), unique("lifecycle"), unique("group"));
+        kafka.create_topic(&topic, 1, &[]).await;
+        let app = App::start(move |_| Answer::status(200).after(delay)).await;
+        let toml = format!(
+            "[kafka]\ntopics = [\"{topic}\"]\n[engine]\ndrain_timeout = \"{drain_timeout}\"\n[[handlers]]\nname = \"app\"\nkind = \"http\"\nurl = \"{}\"\n",
+            app.url("/")
+        );
+        let worker = Launch::role("consumer", &stack, &group, &toml).start_ready().await;
+        kafka.produce(&topic, "user-1", EVENT.as_bytes(), &[]).await;
+        app.wait_for(1, LONG).await;
+        Some(Self { stack, app, topic, group, worker })
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_lets_the_run_in_flight_end_commits_it_and_exits_0() {
+    let mut busy = stack_or_skip!(Busy::start(Duration::from_secs(3), "25s").await);
+    busy.worker.signal("TERM");
+    // From the signal to the end: not ready, and live.
+    let (_, page) = eventually("not ready", LONG, async || busy.worker.get("/readyz").await.filter(|(status, _)| *status == 503)).await;
+    assert!(page.contains("draining"), "{page}");
+    assert_eq!(busy.worker.get("/livez").await.map(|(status, _)| status), Some(200));
+    assert_eq!(busy.worker.ended(LONG).await.code(), Some(0));
+    assert_eq!(busy.stack.kafka().committed(&busy.group, &busy.topic)[&0].offset, 1);
+    assert_eq!(busy.app.deliveries().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_past_the_drain_timeout_is_left_behind_and_the_exit_code_is_4() {
+    let mut busy = stack_or_skip!(Busy::start(Duration::from_secs(3600), "1s").await);
+    assert_eq!(busy.worker.terminate(Duration::from_secs(20)).await, Some(4));
+    assert!(busy.worker.log().contains("drain_timeout"), "{}", busy.worker.log());
+    assert_eq!(busy.stack.kafka().committed(&busy.group, &busy.topic)[&0].offset, 0, "not settled, so not passed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_sigint_ends_at_once_with_130() {
+    let mut busy = stack_or_skip!(Busy::start(Duration::from_secs(3600), "4m").await);
+    busy.worker.signal("INT");
+    eventually("draining", LONG, async || busy.worker.get("/readyz").await.filter(|(status, _)| *status == 503)).await;
+    busy.worker.signal("INT");
+    assert_eq!(busy.worker.ended(Duration::from_secs(20)).await.code(), Some(130));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn brokers_that_are_away_at_start_are_named_and_waited_for() {
+    let stack = stack_or_skip!(Stack::shared());
+    let nowhere = free_address();
+    for (role, args) in [("consumer", vec![]), ("producer", vec!["--serve"]), ("standalone", vec![])] {
+        let launch = Launch::role(role, &stack, &unique("start"), if role == "producer" { "" } else { LOG_HANDLER });
+        let launch = args.into_iter().fold(launch, Launch::arg).env("WORKER_KAFKA__BROKERS", &nowhere);
+        let mut worker = launch.start();
+        let (_, page) = eventually(&format!("{role}: /readyz names the brokers"), LONG, async || {
+            worker.get("/readyz").await.filter(|(status, page)| *status == 503 && page.contains(&nowhere))
+        })
+        .await;
+        assert!(page.contains("\"brokers\""), "{role}: {page}");
+        assert_eq!(worker.get("/livez").await.map(|(status, _)| status), Some(200), "{role}");
+        eventually(&format!("{role}: the log names the brokers"), LONG, async || {
+            worker.log().lines().any(|line| line.contains("kafka does not answer") && line.contains(&nowhere)).then_some(())
+        })
+        .await;
+        assert_eq!(worker.terminate(LONG).await, Some(0), "{role}: {}", worker.log());
+        let lines = worker.log().lines().count();
+        assert!(lines < 60, "{role} says the same over and over, {lines} lines: {}", worker.log());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_gives_up_on_brokers_that_do_not_answer_in_time() {
+    let stack = stack_or_skip!(Stack::shared());
+    let nowhere = free_address();
+    for (role, args) in [("consumer", vec![]), ("producer", vec!["--serve"]), ("producer", vec!["--input", "-"]), ("standalone", vec![])] {
+        let launch = Launch::role(role, &stack, &unique("start"), if role == "producer" { "" } else { LOG_HANDLER });
+        let launch = args.iter().fold(launch, |launch, arg| launch.arg(arg)).arg("--exit-if-unreachable").arg("2s");
+        let mut worker = launch.env("WORKER_KAFKA__BROKERS", &nowhere).start();
+        assert_eq!(worker.ended(Duration::from_secs(20)).await.code(), Some(1), "{role} {args:?}: {}", worker.log());
+        assert!(worker.log().contains(&format!("no Kafka broker answers at {nowhere}")), "{role} {args:?}: {}", worker.log());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_does_not_exist_is_named_with_the_command_that_creates_it_and_waited_for() {
+    let stack = stack_or_skip!(Stack::shared());
+    let (kafka, topic, group) = (stack.kafka(), unique("missing"), unique("group"));
+    let toml = format!("[kafka]\ntopics = [\"{topic}\"]\n{LOG_HANDLER}");
+    let mut worker = Launch::role("consumer", &stack, &group, &toml).start();
+    let (_, page) = eventually("/readyz names the topic", LONG, async || {
+        worker.get("/readyz").await.filter(|(status, page)| *status == 503 && page.contains(&topic))
+    })
+    .await;
+    assert!(page.contains("worker topics apply"), "{page}");
+    eventually("the log says so", LONG, async || {
+        let log = worker.log();
+        (log.contains(&topic) && log.contains("worker topics apply")).then_some(())
+    })
+    .await;
+    kafka.create_topic(&topic, 1, &[]).await;
+    worker.ready(LONG).await;
+    kafka.produce(&topic, "user-1", EVENT.as_bytes(), &[]).await;
+    worker.wait_for_metric("worker_events_settled_total", &[("outcome", "done")], LONG, |sum| sum == 1.0).await;
+
+    let absent = unique("missing");
+    let input = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(input.path(), EVENT).unwrap();
+    let producer = Launch::role("producer", &stack, &group, "").arg("--topic").arg(&absent).arg("--input").arg(input.path().to_str().unwrap());
+    let mut producer = producer.start();
+    assert_eq!(producer.ended(LONG).await.code(), Some(1));
+    let log = producer.log();
+    assert!(log.contains(&absent) && log.contains("worker topics apply"), "{log}");
+}
+
+/// The producer's side: a store has no part in it; Kafka has.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_producer_without_kafka_is_not_ready_and_never_says_yes() {
+    let stack = stack_or_skip!(Stack::private(&["kafka"]));
+    let (kafka, topic) = (stack.kafka(), unique("outage"));
+    kafka.create_topic(&topic, 1, &[]).await;
+    let toml = "[kafka.producer]\n\"delivery.timeout.ms\" = \"3000\"\n";
+    let launch = Launch::bare("producer", toml).env("WORKER_KAFKA__BROKERS", stack.brokers()).arg("--serve");
+    let mut worker = launch.start_ready().await;
+    let client = reqwest::Client::new();
+    let url = worker.publish_url(&format!("/events?topic={topic}"));
+    let publish = async || client.post(&url).body(EVENT).send().await.unwrap().status().as_u16();
+    assert_eq!(publish().await, 202);
+
+    stack.kill("kafka");
+    eventually("/readyz names the brokers", Duration::from_secs(10), async || {
+        worker.get("/readyz").await.filter(|(status, page)| *status == 503 && page.contains("\"brokers\""))
+    })
+    .await;
+    assert_eq!(worker.get("/livez").await.map(|(status, _)| status), Some(200));
+    assert_eq!(publish().await, 503);
+    stack.start("kafka");
+    worker.ready(LONG).await;
+    assert_eq!(publish().await, 202);
+    assert_eq!(worker.terminate(LONG).await, Some(0));
+}
