@@ -2,6 +2,8 @@
 
 pub mod logs;
 
+use std::{cell::RefCell, sync::Arc};
+
 use prometheus::{GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 
 /// Buckets of durations in seconds: a loopback call to a long run.
@@ -12,6 +14,7 @@ const SECONDS: &[f64] = &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 
 #[expect(missing_docs, reason = "each field is the metric of its name with the prefix worker_, documented by its help text below")]
 pub struct Metrics {
     registry: Registry,
+    heads: Arc<[(String, String)]>,
     pub events_consumed: IntCounterVec,
     pub events_settled: IntCounterVec,
     pub handler_runs: IntCounterVec,
@@ -46,13 +49,24 @@ pub struct Metrics {
 }
 
 /// Registers families one by one; a name used twice is a mistake of this file, found by any test that makes [`Metrics`].
-struct Families(Registry);
+#[derive(Default)]
+struct Families {
+    registry: Registry,
+    /// Each name with its help and type lines.
+    heads: RefCell<Vec<(String, String)>>,
+}
 
 #[expect(clippy::expect_used, reason = "names and labels are constants of this file; a clash fails the first test")]
 impl Families {
     fn add<M: prometheus::core::Collector + Clone + 'static>(&self, metric: prometheus::Result<M>) -> M {
         let metric = metric.expect("a valid metric");
-        self.0.register(Box::new(metric.clone())).expect("a name of its own");
+        for family in metric.collect() {
+            let (name, help) = (family.name().to_owned(), family.help());
+            let kind = format!("{:?}", family.get_field_type()).to_lowercase();
+            let head = format!("# HELP {name} {help}\n# TYPE {name} {kind}\n");
+            self.heads.borrow_mut().push((name, head));
+        }
+        self.registry.register(Box::new(metric.clone())).expect("a name of its own");
         metric
     }
 
@@ -84,7 +98,7 @@ impl Families {
 impl Metrics {
     /// Registers every family and sets `worker_build_info` for `role`.
     pub fn new(role: &str) -> Self {
-        let f = Families(Registry::new());
+        let f = Families::default();
         f.gauges("worker_build_info", "Always 1; the build is in the labels.", &["version", "revision", "role"])
             .with_label_values(&[env!("CARGO_PKG_VERSION"), option_env!("WORKER_REVISION").unwrap_or("unknown"), role])
             .set(1);
@@ -141,15 +155,23 @@ impl Metrics {
             foreign_commit_maps: f
                 .counter("worker_foreign_commit_maps_total", "Commit metadata that was not ours or was damaged, read as none."),
             keys_not_user_id: f.counters("worker_keys_not_user_id_total", "Records whose key is not their event's user_id.", &["topic"]),
-            registry: f.0,
+            registry: f.registry,
+            heads: f.heads.into_inner().into(),
         }
     }
 
-    /// Prometheus text format.
+    /// Prometheus text format. A family without a series yet is named with its help and type, so that dashboards find every name at once.
     ///
     /// # Errors
     /// Where a family cannot be encoded, which no family of this file can cause.
     pub fn render(&self) -> prometheus::Result<String> {
-        TextEncoder::new().encode_to_string(&self.registry.gather())
+        let families = self.registry.gather();
+        let mut text = TextEncoder::new().encode_to_string(&families)?;
+        for (name, head) in &*self.heads {
+            if !families.iter().any(|family| family.name() == name) {
+                text.push_str(head);
+            }
+        }
+        Ok(text)
     }
 }

@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use chrono::{DateTime, SecondsFormat, Utc};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::{
     ports::{Acked, Message, PublishError, Publisher},
@@ -111,13 +112,14 @@ pub(super) fn redrives(record: &Record) -> u32 {
 }
 
 /// Publishes a dead letter until the brokers acknowledge it, with backoff, without running any handler again (F02, F56). A letter
-/// too big for the topic goes as a stub that points to the original, never as a drop (F69).
-pub(super) async fn bury(publisher: &dyn Publisher, metrics: &Metrics, mut letter: Message) -> Acked {
+/// too big for the topic goes as a stub that points to the original, never as a drop (F69). `None`: not written, and since `last` it is not
+/// tried again; an attempt under way then is waited for all the same, because the client may still write what it was given.
+pub(super) async fn bury(publisher: &dyn Publisher, metrics: &Metrics, mut letter: Message, last: &CancellationToken) -> Option<Acked> {
     let mut delay = Duration::from_millis(100);
     let mut told = None::<Instant>;
     loop {
         let error = match publisher.publish(letter.clone()).await {
-            Ok(acked) => return acked,
+            Ok(acked) => return Some(acked),
             Err(error) => error,
         };
         metrics.dead_letter_failures.inc();
@@ -133,8 +135,10 @@ pub(super) async fn bury(publisher: &dyn Publisher, metrics: &Metrics, mut lette
             told = Some(Instant::now());
             tracing::error!(dlq.topic = &*letter.topic, error = %error, "dead letter not written; the event stays unsettled and the write is tried again");
         }
-        tokio::time::sleep(delay).await;
-        delay = (delay * 2).min(Duration::from_secs(15));
+        tokio::select! {
+            () = tokio::time::sleep(delay) => delay = (delay * 2).min(Duration::from_secs(15)),
+            () = last.cancelled() => return None,
+        }
     }
 }
 

@@ -89,7 +89,7 @@ impl Partition {
                     // Nothing of it is ours to commit; only runs that still go on could be left behind.
                     let left = Left { runs: self.runs.len(), committed: true };
                     self.mode =
-                        if left.runs == 0 || last { Mode::Over(Some((drained, left))) } else { answer(drained, left, Mode::Lingering) };
+                        if left.runs + self.burying == 0 || last { Mode::Over(Some((drained, left))) } else { answer(drained, left, Mode::Lingering) };
                 }
             }
             Command::Lose => self.abandon(),
@@ -116,8 +116,9 @@ impl Partition {
         self.mode = Mode::Over(drained.map(|drained| (drained, nothing)));
     }
 
-    /// Takes back every run that has not started, and saves what is half finished.
+    /// Takes back every run that has not started, and saves what is half finished. A dead letter under way has its last attempt.
     fn stop_dispatch(&mut self) {
+        self.last_letters.cancel();
         let now = Instant::now();
         for (id, index) in self.queues.clear() {
             let lane = &mut self.lanes[id];
@@ -140,7 +141,8 @@ impl Partition {
             Mode::Running | Mode::Over(_) => {}
             Mode::Lingering => {
                 let gone = matches!(self.lease, LeaseState::Gone | LeaseState::Asking);
-                if quiet || gone && self.runs.is_empty() {
+                // What the client was given may still be written: until it says, nobody else may write that letter again (F57, F71).
+                if quiet && self.burying == 0 || gone && self.runs.is_empty() {
                     self.mode = Mode::Over(None);
                 }
             }
@@ -154,7 +156,7 @@ impl Partition {
                             tracing::warn!(kafka.partition = %self.id, runs = self.runs.len(), "runs outlive the drain; their events will run again unless they finish in time");
                         }
                         if let Some(drained) = drain.drained.take() {
-                            self.mode = if self.runs.is_empty() || last {
+                            self.mode = if self.runs.is_empty() && self.burying == 0 || last {
                                 Mode::Over(Some((drained, left)))
                             } else {
                                 answer(drained, left, Mode::Lingering)

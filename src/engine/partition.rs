@@ -53,7 +53,8 @@ pub(super) enum Io {
     Granted { queue: usize, permit: Permit },
     Saved { lanes: Vec<LaneId>, result: Result<(), NoAnswer> },
     Swept,
-    Buried { lane: LaneId, acked: Acked },
+    /// `None`: not written, and not tried again.
+    Buried { lane: LaneId, acked: Option<Acked> },
     Finished { lanes: Vec<LaneId>, result: Result<usize, NoAnswer> },
     Committed { snapshot: Snapshot, result: Result<(), CommitError> },
     Refetched(Refetched),
@@ -114,6 +115,8 @@ pub(super) struct Partition {
     pub(super) to_bury: VecDeque<LaneId>,
     pub(super) bury_again_at: Option<Instant>,
     pub(super) burying: usize,
+    /// A dead letter that is refused now is the next owner's.
+    pub(super) last_letters: CancellationToken,
     pub(super) to_finish: Vec<LaneId>,
     pub(super) finishing: bool,
     /// Settled events whose exceptional record goes when a commit covers them.
@@ -186,6 +189,7 @@ impl Partition {
             to_bury: VecDeque::new(),
             bury_again_at: None,
             burying: 0,
+            last_letters: CancellationToken::new(),
             to_finish: Vec::new(),
             finishing: false,
             removable: VecDeque::new(),

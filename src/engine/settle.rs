@@ -191,16 +191,18 @@ impl Partition {
             let first = if work.failed() { wall - chrono::TimeDelta::milliseconds(i64::try_from(ago).unwrap_or_default()) } else { wall };
             let letter = dead::letter(work, &cause, &self.shared.origin, &schedule.to_string(), wall, first);
             let shared = Arc::clone(&self.shared);
+            let last = self.last_letters.clone();
             self.burying += 1;
             self.io.push(Box::pin(async move {
-                let acked = dead::bury(&*shared.publisher, &shared.metrics, letter).await;
+                let acked = dead::bury(&*shared.publisher, &shared.metrics, letter, &last).await;
                 Io::Buried { lane: id, acked }
             }));
         }
     }
 
-    pub(super) fn on_buried(&mut self, id: LaneId, acked: Acked) {
+    pub(super) fn on_buried(&mut self, id: LaneId, acked: Option<Acked>) {
         self.burying -= 1;
+        let Some(acked) = acked else { return };
         let Some(work) = &self.lanes[id].work else { return };
         let (cause, label) = (Cause::of(work), self.shared.label(work.subject.event_type()));
         self.shared.metrics.dead_letters.with_label_values(&[&*self.id.topic, &*label, cause.reason.code()]).inc();
