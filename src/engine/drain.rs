@@ -88,8 +88,11 @@ impl Partition {
                 } else {
                     // Nothing of it is ours to commit; only runs that still go on could be left behind.
                     let left = Left { runs: self.runs.len(), committed: true };
-                    self.mode =
-                        if left.runs + self.burying == 0 || last { Mode::Over(Some((drained, left))) } else { answer(drained, left, Mode::Lingering) };
+                    self.mode = if left.runs + self.burying == 0 || last {
+                        Mode::Over(Some((drained, left)))
+                    } else {
+                        answer(drained, left, Mode::Lingering)
+                    };
                 }
             }
             Command::Lose => self.abandon(),

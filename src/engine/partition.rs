@@ -50,13 +50,28 @@ pub(super) enum Command {
 pub(super) enum Io {
     Leased(Result<(Arc<Held>, Remembered, bool), NoAnswer>),
     Checked(Checked),
-    Granted { queue: usize, permit: Permit },
-    Saved { lanes: Vec<LaneId>, result: Result<(), NoAnswer> },
+    Granted {
+        queue: usize,
+        permit: Permit,
+    },
+    Saved {
+        lanes: Vec<LaneId>,
+        result: Result<(), NoAnswer>,
+    },
     Swept,
     /// `None`: not written, and not tried again.
-    Buried { lane: LaneId, acked: Option<Acked> },
-    Finished { lanes: Vec<LaneId>, result: Result<usize, NoAnswer> },
-    Committed { snapshot: Snapshot, result: Result<(), CommitError> },
+    Buried {
+        lane: LaneId,
+        acked: Option<Acked>,
+    },
+    Finished {
+        lanes: Vec<LaneId>,
+        result: Result<usize, NoAnswer>,
+    },
+    Committed {
+        snapshot: Snapshot,
+        result: Result<(), CommitError>,
+    },
     Refetched(Refetched),
 }
 

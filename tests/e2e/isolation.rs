@@ -30,10 +30,7 @@ fn event(user: &str, n: usize) -> (String, String) {
 }
 
 fn config(app: &App, topic: &str, more: &str) -> String {
-    format!(
-        "[kafka]\ntopics = [\"{topic}\"]\n{more}\n[[handlers]]\nname = \"app\"\nkind = \"http\"\nurl = \"{}\"\n",
-        app.url("/events")
-    )
+    format!("[kafka]\ntopics = [\"{topic}\"]\n{more}\n[[handlers]]\nname = \"app\"\nkind = \"http\"\nurl = \"{}\"\n", app.url("/events"))
 }
 
 fn ids(deliveries: &[Delivery]) -> Vec<String> {
@@ -103,7 +100,9 @@ async fn a_run_that_hangs_delays_its_own_user_and_nobody_else() {
     })
     .await;
     let worker = Launch::role("consumer", &stack, &group, &config(&app, &topic, "")).start_ready().await;
-    kafka.produce_all(&topic, [event("user-8", 0), event("user-8", 1)].into_iter().chain((0..100).map(|n| event(&format!("user-{n}x"), n)))).await;
+    kafka
+        .produce_all(&topic, [event("user-8", 0), event("user-8", 1)].into_iter().chain((0..100).map(|n| event(&format!("user-{n}x"), n))))
+        .await;
     worker.wait_for_metric("worker_events_settled_total", &[("outcome", "done")], LONG, |sum| sum == 100.0).await;
     let seen = ids(&app.deliveries());
     assert!(seen.contains(&"user-8-0".to_owned()) && !seen.contains(&"user-8-1".to_owned()));

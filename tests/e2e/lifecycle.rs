@@ -134,7 +134,8 @@ async fn a_topic_that_does_not_exist_is_named_with_the_command_that_creates_it_a
     let absent = unique("missing");
     let input = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(input.path(), EVENT).unwrap();
-    let producer = Launch::role("producer", &stack, &group, "").arg("--topic").arg(&absent).arg("--input").arg(input.path().to_str().unwrap());
+    let producer =
+        Launch::role("producer", &stack, &group, "").arg("--topic").arg(&absent).arg("--input").arg(input.path().to_str().unwrap());
     let mut producer = producer.start();
     assert_eq!(producer.ended(LONG).await.code(), Some(1));
     let log = producer.log();

@@ -145,7 +145,11 @@ async fn nothing_changes_when_it_is_killed(part: &'static str, name: &str, unrea
     drop(rest.await.unwrap());
     judge_producer(&job, &mut producer, time_for(events)).await;
     job.finished(time_for(events)).await;
-    eprintln!("{events} events: all handled {:.1?} after {part} was killed, {:.1?} after it was back", killed.elapsed(), killed.elapsed() - OUTAGE);
+    eprintln!(
+        "{events} events: all handled {:.1?} after {part} was killed, {:.1?} after it was back",
+        killed.elapsed(),
+        killed.elapsed() - OUTAGE
+    );
     job.judge_books(&consumers).await;
     judge_all(&job, &mut consumers).await;
 }

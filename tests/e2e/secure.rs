@@ -76,8 +76,7 @@ async fn a_wrong_password_is_told_and_is_not_in_the_log() {
         ["security.protocol=sasl_ssl", "sasl.mechanism=PLAIN", "sasl.username=worker", "sasl.password=hunter2-hunter2"].map(str::to_owned);
     let launch = Launch::role("producer", &stack, "secure", "").arg("--serve").arg("--exit-if-unreachable").arg("3s");
     let launch = properties.iter().fold(launch, |launch, property| launch.arg("-X").arg(property));
-    let mut worker =
-        launch.arg("-X").arg(&format!("ssl.ca.location={}", sasl.ca)).env("WORKER_KAFKA__BROKERS", &sasl.brokers).start();
+    let mut worker = launch.arg("-X").arg(&format!("ssl.ca.location={}", sasl.ca)).env("WORKER_KAFKA__BROKERS", &sasl.brokers).start();
     assert_eq!(worker.ended(LONG).await.code(), Some(1), "{}", worker.log());
     let log = worker.log();
     assert!(log.to_lowercase().contains("authentication"), "{log}");

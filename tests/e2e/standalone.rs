@@ -83,7 +83,10 @@ async fn the_embedded_broker_refuses_with_429_before_it_could_drop_an_unsettled_
     let handled: BTreeSet<_> = app.deliveries().iter().map(|delivery| delivery.headers["idempotency-key"].clone()).collect();
     assert_eq!(handled, (0..accepted).map(|n| format!("user-1-{n}")).collect(), "whatever was accepted was handled");
     // Once the commit has freed room, there is a yes again.
-    crate::support::eventually("room", LONG, async || (post(&worker, "", event("user-1", accepted, 50_000)).await.status() == 202).then_some(())).await;
+    crate::support::eventually("room", LONG, async || {
+        (post(&worker, "", event("user-1", accepted, 50_000)).await.status() == 202).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

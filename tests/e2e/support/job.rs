@@ -131,16 +131,32 @@ fn planned(n: usize, user: &str) -> Planned {
     let updated = json!({"event_id": id, "event_type": "task.updated", "event_version": "1.0", "timestamp": at, "source": "todo-backend",
         "data": {"task_id": n, "user_id": user, "title": format!("Task {n} — größer"), "n": n}});
     let (topic, event_type, value) = match n % 6 {
-        0 => ("task-events", "task.created", json!({"event_id": id, "event_type": "task.created", "event_version": "1.0", "timestamp": at,
+        0 => (
+            "task-events",
+            "task.created",
+            json!({"event_id": id, "event_type": "task.created", "event_version": "1.0", "timestamp": at,
             "source": "todo-backend", "data": {"task_id": n, "user_id": user, "title": format!("Task {n}"), "created_at": at, "n": n},
-            "metadata": {"correlation_id": format!("req-{n}"), "user_id": user}})),
+            "metadata": {"correlation_id": format!("req-{n}"), "user_id": user}}),
+        ),
         1 => ("task-events", "task.completed", completed),
-        2 => ("reminders", "reminder.due", json!({"event_id": id, "event_type": "reminder.triggered", "timestamp": at.trim_end_matches('Z'), "user_id": user,
-            "task_id": id, "data": {"title": "Call the bank", "n": n}})),
-        3 => ("task-events", "task.updated", json!({"specversion": "1.0", "type": "com.dapr.event.sent", "source": "todo-service", "id": format!("outer-{n}"),
-            "datacontenttype": "application/json", "topic": "task-events", "pubsubname": "kafka-pubsub", "traceparent": "", "data": updated})),
-        4 => ("user-events", "user.logged_in", json!({"event_id": id, "event_type": "user.logged_in", "event_version": "1.0", "timestamp": at,
-            "source": "todo-backend", "data": {"user_id": user, "login_method": "email", "ip_address": "203.0.113.7", "user_agent": "curl/8.5", "n": n}})),
+        2 => (
+            "reminders",
+            "reminder.due",
+            json!({"event_id": id, "event_type": "reminder.triggered", "timestamp": at.trim_end_matches('Z'), "user_id": user,
+            "task_id": id, "data": {"title": "Call the bank", "n": n}}),
+        ),
+        3 => (
+            "task-events",
+            "task.updated",
+            json!({"specversion": "1.0", "type": "com.dapr.event.sent", "source": "todo-service", "id": format!("outer-{n}"),
+            "datacontenttype": "application/json", "topic": "task-events", "pubsubname": "kafka-pubsub", "traceparent": "", "data": updated}),
+        ),
+        4 => (
+            "user-events",
+            "user.logged_in",
+            json!({"event_id": id, "event_type": "user.logged_in", "event_version": "1.0", "timestamp": at,
+            "source": "todo-backend", "data": {"user_id": user, "login_method": "email", "ip_address": "203.0.113.7", "user_agent": "curl/8.5", "n": n}}),
+        ),
         _ => ("task-events", "task.completed", json!({"event_type": "task.completed", "user_id": user, "task_id": n, "n": n})),
     };
     let fate = match n {
@@ -162,7 +178,11 @@ fn poison() -> Vec<Poison> {
         of("undecodable", Some(b"user-5"), Some(b"")),
         of("missing_user_id", Some(b"\xfe\x01"), Some(b"{\"event_type\":\"task.completed\",\"task_id\":1}")),
         of("unknown_type", Some(b"user-6"), Some(b"{\"event_type\":\"task.exploded\", \"user_id\":\"user-6\",\"task_id\":1}")),
-        of("schema", Some(b"user-7"), Some(b"{ \"event_type\":\"task.created\",\"user_id\":\"user-7\",\"data\":{\"task_id\":1,\"title\":\"\"} }")),
+        of(
+            "schema",
+            Some(b"user-7"),
+            Some(b"{ \"event_type\":\"task.created\",\"user_id\":\"user-7\",\"data\":{\"task_id\":1,\"title\":\"\"} }"),
+        ),
     ]
 }
 
@@ -348,7 +368,9 @@ impl Job {
         let letters = self.kafka.read_all("dlq").await;
         let mut sources: HashMap<(String, i32, i64), Record> = HashMap::new();
         for (topic, _) in TOPICS {
-            sources.extend(self.kafka.read_all(topic).await.into_iter().map(|record| ((topic.to_owned(), record.partition, record.offset), record)));
+            sources.extend(
+                self.kafka.read_all(topic).await.into_iter().map(|record| ((topic.to_owned(), record.partition, record.offset), record)),
+            );
         }
         let (mut by_handler, mut poison) = (Vec::new(), Vec::new());
         for letter in &letters {
@@ -419,8 +441,12 @@ pub struct Books {
     pub dead: usize,
 }
 
-const POISON_HEADERS: [(&str, Option<&[u8]>); 4] =
-    [("traceparent", Some(b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")), ("x-binary", Some(b"\x00\xff")), ("x-none", None), ("x-app", Some(b"legacy"))];
+const POISON_HEADERS: [(&str, Option<&[u8]>); 4] = [
+    ("traceparent", Some(b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")),
+    ("x-binary", Some(b"\x00\xff")),
+    ("x-none", None),
+    ("x-app", Some(b"legacy")),
+];
 
 /// Where a record stands in the plan; `None`: other programs wrote it.
 fn plan_number(record: &Record) -> Option<usize> {

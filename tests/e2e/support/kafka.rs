@@ -111,7 +111,13 @@ impl Kafka {
     }
 
     /// Writes one record of any bytes: key, value and headers can be missing or no text.
-    pub async fn produce_raw(&self, topic: &str, key: Option<&[u8]>, value: Option<&[u8]>, headers: &[(&str, Option<&[u8]>)]) -> (i32, i64) {
+    pub async fn produce_raw(
+        &self,
+        topic: &str,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: &[(&str, Option<&[u8]>)],
+    ) -> (i32, i64) {
         let headers = headers.iter().fold(OwnedHeaders::new(), |all, (key, value)| all.insert(Header { key, value: *value }));
         let mut record = FutureRecord::<[u8], [u8]>::to(topic).headers(headers);
         (record.key, record.payload) = (key, value);
