@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
-    fmt::Write as _,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -196,8 +195,14 @@ pub struct Run {
 
 struct Notes {
     plan: Arc<Plan>,
-    runs: Mutex<(Vec<Run>, HashSet<(&'static str, usize)>)>,
+    runs: Mutex<Runs>,
     count: AtomicUsize,
+}
+
+#[derive(Default)]
+struct Runs {
+    all: Vec<Run>,
+    seen: HashSet<(&'static str, usize)>,
 }
 
 /// The app behind both handlers: notes each run in the order of arrival and answers as the plan says.
@@ -225,7 +230,7 @@ impl Effects {
 
     /// Every run in order of arrival.
     pub fn runs(&self) -> Vec<Run> {
-        self.notes.runs.lock().unwrap().0.clone()
+        self.notes.runs.lock().unwrap().all.clone()
     }
 }
 
@@ -241,7 +246,7 @@ impl Notes {
         let n = number(&event["data"]).unwrap_or_else(|| panic!("an event of the plan: {event}"));
         assert_eq!(event["type"], self.plan.events[n].event_type, "{event}");
         let mut runs = self.runs.lock().unwrap();
-        let first = runs.1.insert((handler, n));
+        let first = runs.seen.insert((handler, n));
         let status = match self.plan.events[n].fate {
             _ if handler == "points" => StatusCode::OK,
             Fate::Done => StatusCode::OK,
@@ -250,7 +255,7 @@ impl Notes {
             Fate::Permanent => StatusCode::UNPROCESSABLE_ENTITY,
             Fate::Exhausted => StatusCode::INTERNAL_SERVER_ERROR,
         };
-        runs.0.push(Run { handler, n, done: status == StatusCode::OK });
+        runs.all.push(Run { handler, n, done: status == StatusCode::OK });
         drop(runs);
         self.count.fetch_add(1, Ordering::Relaxed);
         status
@@ -456,12 +461,4 @@ fn plan_number(record: &Record) -> Option<usize> {
 /// `n`, where the shape has room for it.
 fn number(event: &Value) -> Option<usize> {
     event["data"]["n"].as_u64().or_else(|| event["n"].as_u64()).map(|n| n as usize)
-}
-
-/// One text of many lines, for a message.
-pub fn listed(lines: &[impl std::fmt::Display]) -> String {
-    lines.iter().fold(String::new(), |mut text, line| {
-        let _never = writeln!(text, "{line}");
-        text
-    })
 }

@@ -233,7 +233,9 @@ impl Follower {
         let mut wanted = TopicPartitionList::new();
         for topic in topics {
             let metadata = self.0.fetch_metadata(Some(topic), patience).ok()?;
-            metadata.topics()[0].partitions().iter().for_each(|partition| drop(wanted.add_partition(topic, partition.id())));
+            for partition in metadata.topics()[0].partitions() {
+                wanted.add_partition(topic, partition.id());
+            }
         }
         let committed = self.0.committed_offsets(wanted, patience).ok()?;
         let mut sum = 0;
