@@ -5,9 +5,11 @@
 
 pub mod completions;
 pub mod config;
+pub mod demo;
 pub mod events;
 pub mod healthcheck;
 pub mod serve;
+pub mod topics;
 
 use std::{
     io::{self, IsTerminal, Write},
@@ -17,11 +19,13 @@ use std::{
 };
 
 use clap::{Parser, Subcommand, ValueEnum, builder::PossibleValue};
+use comfy_table::{Cell, Color, ContentArrangement, Table, presets};
 
 use crate::{
     config::{Config, ConfigErrors, Flag, Loaded, Role, Sources},
     roles::RunError,
     shutdown::INTERRUPTED,
+    telemetry::logs::LevelFilter,
 };
 
 /// `worker` and its arguments.
@@ -48,6 +52,7 @@ static VERSION: LazyLock<String> = LazyLock::new(|| format!("{} ({})", env!("CAR
 
 const AFTER_HELP: &str = "\
 Examples:
+  worker demo                                             what it does, shown on an embedded broker
   worker --role standalone                                try it: nothing else to install
   worker --role consumer -c worker.toml                   a consumer pod
   worker --role producer -c worker.toml                   a producer pod: HTTP and gRPC
@@ -63,10 +68,14 @@ Exit codes:
 /// The subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// A guided tour on an embedded broker: publish, handle, retry, dedupe, dead-letter; exit 0 only if all went as it must
+    Demo(demo::Args),
     /// Check, print or explain the configuration
     Config(config::Args),
     /// Publish one event, or check files of them
     Events(events::Args),
+    /// Compare the catalogue's topics with the brokers', and create those that are missing
+    Topics(topics::Args),
     /// Ask a running worker whether it is ready
     Healthcheck(healthcheck::Args),
     /// Print the completion script of a shell
@@ -76,8 +85,10 @@ pub enum Command {
 impl Command {
     async fn run(self, globals: Globals) -> anyhow::Result<Exit> {
         match self {
+            Self::Demo(args) => Box::pin(demo::run(args, &globals)).await,
             Self::Config(args) => config::run(args, &globals),
             Self::Events(args) => events::run(args, &globals).await,
+            Self::Topics(args) => topics::run(args, &globals).await,
             Self::Healthcheck(args) => healthcheck::run(args, &globals).await,
             Self::Completions(args) => completions::run(args),
         }
@@ -192,6 +203,14 @@ impl From<Exit> for ExitCode {
 }
 
 impl Cli {
+    /// What is logged where `RUST_LOG` does not say it: the tour tells what happens itself.
+    pub fn log_level(&self) -> LevelFilter {
+        match self.command {
+            Some(Command::Demo(_)) => LevelFilter::OFF,
+            _ => LevelFilter::INFO,
+        }
+    }
+
     /// Runs the command, tells its error on stderr and gives the exit code.
     pub async fn run(self) -> Exit {
         let result = match self.command {
@@ -208,17 +227,48 @@ impl Cli {
     }
 }
 
+/// How data is printed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people
+    #[default]
+    Table,
+    /// One JSON document
+    Json,
+}
+
 /// SGR codes for [`paint`].
 pub const RED: &str = "1;31";
 /// As [`RED`].
 pub const YELLOW: &str = "1;33";
 /// As [`RED`].
 pub const GREEN: &str = "1;32";
+/// As [`RED`].
+pub const BOLD: &str = "1";
+/// As [`RED`].
+pub const DIM: &str = "2";
+
+/// Whether nobody asked for none: <https://no-color.org>.
+fn colours() -> bool {
+    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// An empty table of this program's look; on a terminal as wide as that, with colours.
+pub fn table<const COLUMNS: usize>(header: [&str; COLUMNS]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Dynamic).set_header(header);
+    table
+}
+
+/// A table's cell in that colour where `NO_COLOR` is not set.
+pub fn cell(text: &str, colour: Color) -> Cell {
+    let cell = Cell::new(text);
+    if colours() { cell.fg(colour) } else { cell }
+}
 
 /// `text` in that colour where `is_terminal` and `NO_COLOR` is not set.
 pub fn paint(is_terminal: bool, colour: &str, text: &str) -> String {
-    let wanted = is_terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    if wanted { format!("\x1b[{colour}m{text}\x1b[0m") } else { text.to_owned() }
+    if is_terminal && colours() { format!("\x1b[{colour}m{text}\x1b[0m") } else { text.to_owned() }
 }
 
 /// Writes data to stdout. A reader that has seen enough (`| head`) is no error.

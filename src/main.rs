@@ -7,7 +7,7 @@ use worker::cli::{Cli, Exit};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    worker::telemetry::logs::init();
+    worker::telemetry::logs::init(cli.log_level());
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

@@ -92,6 +92,11 @@ impl Schedule {
         self.delays.iter().max().copied().unwrap_or_default()
     }
 
+    /// The delays without jitter, in order.
+    pub fn delays(&self) -> &[Duration] {
+        &self.delays
+    }
+
     /// Retries after the first run.
     pub fn retries(&self) -> usize {
         self.delays.len()

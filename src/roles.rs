@@ -1,7 +1,7 @@
 //! Assembles a role from its parts and runs it.
 
 pub mod brokers;
-mod consumer;
+pub(crate) mod consumer;
 pub mod ingest;
 pub mod input;
 pub mod producer;

@@ -30,7 +30,7 @@ const POLL_SILENCE: Duration = Duration::from_secs(30);
 const WATCH: Duration = Duration::from_millis(250);
 
 /// A consumer in the making.
-pub(super) struct Consumer {
+pub(crate) struct Consumer {
     config: Config,
     catalog: Arc<Catalog>,
     options: Options,
@@ -40,19 +40,19 @@ pub(super) struct Consumer {
 
 impl Consumer {
     /// A consumer of that configuration and catalogue.
-    pub(super) fn new(config: Config, catalog: Arc<Catalog>, options: Options) -> Self {
+    pub(crate) fn new(config: Config, catalog: Arc<Catalog>, options: Options) -> Self {
         let (health, metrics) = (Health::new(), Metrics::new(Role::Consumer.name()));
         Self { config, catalog, options, health, metrics }
     }
 
     /// Its configuration.
-    pub(super) fn config(&self) -> &Config {
+    pub(crate) fn config(&self) -> &Config {
         &self.config
     }
 
     /// Shares the metrics and the health page of another role in this process.
     #[must_use]
-    pub(super) fn sharing(mut self, health: Health, metrics: Metrics) -> Self {
+    pub(crate) fn sharing(mut self, health: Health, metrics: Metrics) -> Self {
         (self.health, self.metrics) = (health, metrics);
         self
     }
@@ -83,7 +83,7 @@ impl Consumer {
     }
 
     /// The handlers and the topics that they want; `None`: told to stop before they were known.
-    pub(super) async fn wanted(&self, shutdown: &Shutdown) -> Result<Option<(Registry, Vec<String>)>, RunError> {
+    pub(crate) async fn wanted(&self, shutdown: &Shutdown) -> Result<Option<(Registry, Vec<String>)>, RunError> {
         let registry = tokio::select! {
             registry = handlers::build(&self.config, &self.catalog, &self.health) => registry.map_err(anyhow::Error::from)?,
             () = shutdown.draining() => return Ok(None),
@@ -97,7 +97,7 @@ impl Consumer {
     }
 
     /// Source, store and engine, from the first to the last.
-    pub(super) async fn work(
+    pub(crate) async fn work(
         &self,
         brokers: &Brokers,
         registry: Registry,

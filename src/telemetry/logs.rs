@@ -2,7 +2,8 @@
 
 use std::io::{self, IsTerminal};
 
-use tracing_subscriber::{EnvFilter, filter::LevelFilter};
+use tracing_subscriber::EnvFilter;
+pub use tracing_subscriber::filter::LevelFilter;
 
 /// How a log line looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,12 +27,12 @@ impl Format {
     }
 }
 
-/// Sends every log line of this process to stderr from now on, at `info` unless `RUST_LOG` says otherwise.
+/// Sends every log line of this process to stderr from now on, from `level` up unless `RUST_LOG` says otherwise.
 ///
 /// Called once by `main`; where something else has already set a subscriber up (a test, a program that embeds the crate), that one stays.
-pub fn init() {
+pub fn init(level: LevelFilter) {
     let no_color = std::env::var("NO_COLOR").ok();
-    let filter = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).from_env_lossy();
+    let filter = EnvFilter::builder().with_default_directive(level.into()).from_env_lossy();
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     let _already_set = match Format::choose(io::stderr().is_terminal(), no_color.as_deref()) {
         Format::Pretty { colours } => lines.with_target(false).with_ansi(colours).try_init(),

@@ -4,6 +4,7 @@
 mod config;
 #[path = "../contract/store.rs"]
 mod contract;
+mod demo;
 mod engine;
 mod engine_limits;
 mod engine_review;
