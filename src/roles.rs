@@ -1,5 +1,6 @@
 //! Assembles a role from its parts and runs it.
 
+mod alerts;
 pub mod brokers;
 pub(crate) mod consumer;
 pub mod ingest;

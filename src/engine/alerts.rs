@@ -31,14 +31,21 @@ impl Alerts {
     }
 
     pub(super) fn dead_letter(&self, event_type: &str, cause: &Cause, partition: &TopicPartition, offset: i64) {
-        let Some(sender) = &self.0 else { return };
-        let alert = Alert {
+        if self.0.is_none() {
+            return;
+        }
+        self.send(Alert {
             event_type: event_type.to_owned(),
             reason: cause.reason.code(),
             error: cause.error.clone(),
             handlers: cause.handlers.clone(),
             source: (partition.topic.to_string(), partition.partition, offset),
-        };
+        });
+    }
+
+    /// Hands an alert over, or drops it where nobody takes it now.
+    pub fn send(&self, alert: Alert) {
+        let Some(sender) = &self.0 else { return };
         // Full: the sender is rate limited and already has plenty to tell.
         let _full = sender.try_send(alert);
     }

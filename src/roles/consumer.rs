@@ -4,10 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::sync::mpsc;
 
-use super::{Options, RunError, brokers::Brokers, service::Service};
+use super::{Options, RunError, alerts, brokers::Brokers, service::Service};
 use crate::{
     config::{Config, Role, engine::UnknownType, redis::WhenDown},
-    engine::{self, Alerts, Clock, Drained, Engine, EngineError, Parts},
+    engine::{self, Clock, Drained, Engine, EngineError, Parts},
     event::{Catalog, Decoder},
     handler::Registry,
     handlers,
@@ -110,6 +110,8 @@ impl Consumer {
         let (events, source) = mpsc::channel(64);
         let handle = Source::start(config, topics, events).map_err(anyhow::Error::from)?;
         let reader = KafkaReader::start(brokers.clients()).map_err(anyhow::Error::from)?;
+        let options = options(config, brokers.clients().group_id());
+        let (alerts, webhook) = alerts::start(config, &options.group, &options.worker)?;
         let engine = Engine::new(
             Parts {
                 decoder: Decoder::new(Arc::clone(&self.catalog), config.catalog.validate),
@@ -121,9 +123,9 @@ impl Consumer {
                 reader: Some(Arc::new(reader)),
                 metrics: metrics.clone(),
                 clock: Clock::System,
-                alerts: Alerts::default(),
+                alerts,
             },
-            options(config, brokers.clients().group_id()),
+            options,
         );
         let watch = watch(&handle, brokers, &engine, &self.health);
         let result = tokio::select! {
@@ -134,6 +136,9 @@ impl Consumer {
             tracing::warn!("the group was not left in time; its coordinator finds out after the session timeout");
         }
         let flushed = brokers.flush(LEAVE).await;
+        if let Some(webhook) = webhook {
+            webhook.close(LEAVE).await;
+        }
         match result {
             Ok(Drained::Clean) => flushed,
             Ok(Drained::DeadlineExceeded { runs }) => Err(RunError::DrainDeadline { running: runs, after: config.engine.drain_timeout }),
