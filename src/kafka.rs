@@ -18,6 +18,8 @@ pub mod source;
 pub mod publisher;
 pub mod embedded;
 pub mod reader;
+pub mod scan;
+pub mod marks;
 pub mod topics;
 
 pub use client::KafkaError;

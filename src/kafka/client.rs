@@ -238,6 +238,22 @@ impl Clients {
         config
     }
 
+    /// The client that reads a topic from beginning to end, with at most 16 MiB of prefetch.
+    pub(super) fn scanner(&self) -> ClientConfig {
+        let mut base = self.base();
+        base.set("client.id", "worker-scan").set("fetch.wait.max.ms", "50");
+        let mut config = self.consuming(self.finish(base, &[&self.properties, &self.consumer], MEMBERSHIP));
+        config.set("enable.partition.eof", "true").set("queued.max.messages.kbytes", "16384");
+        config
+    }
+
+    /// A client that commits in `group` without ever joining it.
+    pub(super) fn outsider(&self, group: &str) -> ClientConfig {
+        let mut config = self.consuming(self.finish(self.base(), &[&self.properties], MEMBERSHIP));
+        config.set("client.id", "worker-marks").set("group.id", group);
+        config
+    }
+
     fn consuming(&self, mut config: ClientConfig) -> ClientConfig {
         config
             .set("group.id", &self.group_id)

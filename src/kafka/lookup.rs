@@ -151,6 +151,26 @@ pub(super) fn log_ends<C: ConsumerContext>(
     Ok(ends)
 }
 
+/// The first offset of each partition whose record is not older than `since` (milliseconds since 1970); `None`: there is none.
+pub(super) fn first_since<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    partitions: &[TopicPartition],
+    since: i64,
+    timeout: Duration,
+) -> Result<Vec<Option<i64>>, Native> {
+    let mut list = list_of(partitions);
+    list.set_all_offsets(Offset::Offset(since.max(0)))?;
+    let list = consumer.offsets_for_times(list, timeout)?;
+    let found = list.elements().into_iter().map(|entry| {
+        entry.error()?;
+        Ok(match entry.offset() {
+            Offset::Offset(offset) => Some(offset),
+            _ => None,
+        })
+    });
+    found.collect()
+}
+
 fn look_up(
     member: &BaseConsumer<Membership>,
     fetcher: &BaseConsumer<Logs>,
