@@ -6,6 +6,7 @@
 pub mod completions;
 pub mod config;
 pub mod demo;
+pub mod dlq;
 pub mod events;
 pub mod healthcheck;
 pub mod serve;
@@ -76,6 +77,8 @@ pub enum Command {
     Events(events::Args),
     /// Compare the catalogue's topics with the brokers', and create those that are missing
     Topics(topics::Args),
+    /// Look at dead letters, and send them back
+    Dlq(dlq::Args),
     /// Ask a running worker whether it is ready
     Healthcheck(healthcheck::Args),
     /// Print the completion script of a shell
@@ -89,6 +92,7 @@ impl Command {
             Self::Config(args) => config::run(args, &globals),
             Self::Events(args) => events::run(args, &globals).await,
             Self::Topics(args) => topics::run(args, &globals).await,
+            Self::Dlq(args) => dlq::run(args, &globals).await,
             Self::Healthcheck(args) => healthcheck::run(args, &globals).await,
             Self::Completions(args) => completions::run(args),
         }

@@ -15,6 +15,7 @@ pub mod engine;
 pub mod kafka;
 pub mod store;
 pub mod publish;
+pub mod dlq;
 pub mod handlers;
 pub mod http;
 pub mod roles;

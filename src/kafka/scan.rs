@@ -124,9 +124,14 @@ fn read(
             // The log's last offsets can be markers that no consumer sees.
             Some(Err(Native::PartitionEOF(partition))) => {
                 left.remove(&partition);
+                heard = Instant::now();
                 continue;
             }
-            Some(Err(error)) => return Err(sort(error)),
+            // One broker that went away: the client looks for it by itself.
+            Some(Err(error)) => match sort(error) {
+                KafkaError::Unreachable { .. } if heard.elapsed() < PATIENCE => continue,
+                error => return Err(error),
+            },
             Some(Ok(message)) => message,
         };
         let Some((_, end)) = left.get(&message.partition()) else { continue };

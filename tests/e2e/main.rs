@@ -14,6 +14,7 @@ mod kafka_member;
 mod support;
 
 mod dead_letters;
+mod dlq;
 mod harness;
 mod isolation;
 mod kafka_group;
