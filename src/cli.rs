@@ -10,6 +10,7 @@ pub mod dlq;
 pub mod events;
 pub mod healthcheck;
 pub mod serve;
+pub mod store;
 pub mod topics;
 
 use std::{
@@ -79,6 +80,8 @@ pub enum Command {
     Topics(topics::Args),
     /// Look at dead letters, and send them back
     Dlq(dlq::Args),
+    /// Make the store forget, for handling events again on purpose
+    Store(store::Args),
     /// Ask a running worker whether it is ready
     Healthcheck(healthcheck::Args),
     /// Print the completion script of a shell
@@ -93,6 +96,7 @@ impl Command {
             Self::Events(args) => events::run(args, &globals).await,
             Self::Topics(args) => topics::run(args, &globals).await,
             Self::Dlq(args) => dlq::run(args, &globals).await,
+            Self::Store(args) => store::run(args, &globals).await,
             Self::Healthcheck(args) => healthcheck::run(args, &globals).await,
             Self::Completions(args) => completions::run(args),
         }

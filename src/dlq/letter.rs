@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 
 use crate::{
-    engine::PREFIX,
+    engine::{PREFIX, REDRIVES},
     event::{Catalog, Decoder, ids, record::Record, record::TopicPartition, time},
 };
 
@@ -179,7 +179,8 @@ impl Letters {
             failed_at,
             first_failed_at: None,
             source,
-            redrives: 0,
+            // Ours on the record that a sidecar gave up: what was sent back to it is not sent back without end either.
+            redrives: text(&record, REDRIVES).and_then(|text| text.parse().ok()).unwrap_or_default(),
             record,
         }
     }
@@ -285,6 +286,8 @@ pub(super) mod tests {
         assert_eq!((letter.event_id.as_str(), letter.event_type.as_str(), letter.user_id.as_str()), ("c1", "task.created", "u1"));
         assert_eq!(letter.source, Some(Pointer { topic: "task-events".into(), partition: 2, offset: 41, timestamp: Some(5) }));
 
+        let back = super::tests::letter(value, &[&headers[..], &[("x-dlq-redrives", "2")]].concat());
+        assert_eq!((back.form, back.redrives), (Form::Dapr, 2), "sent back to a sidecar, and given up again");
         let nameless = super::tests::letter("?", &headers);
         let derived = ids::of_position(&TopicPartition::new("task-events", 2), 41).to_string();
         assert_eq!(nameless.event_id, derived, "the id that the worker gives the original");

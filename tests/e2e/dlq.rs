@@ -346,3 +346,24 @@ async fn operations_are_told_of_dead_letters_at_most_once_a_minute_per_kind() {
     let told: Vec<_> = operations.deliveries().iter().map(|message| message.json()["count"].as_u64().unwrap()).collect();
     assert_eq!((told.len(), told.iter().sum::<u64>()), (2, 20), "what was held back is told at the end");
 }
+
+/// Every copy has its line, and every line its copy, also where a person stops the run.
+#[tokio::test(flavor = "multi_thread")]
+async fn ctrl_c_ends_a_redrive_with_everything_told_and_noted() {
+    const LETTERS: usize = 100;
+    let place = Place::new(stack_or_skip!(Stack::shared()), &[]).await;
+    for n in 0..LETTERS {
+        place.letter(&format!("e{n}"), "u1", "exhausted", "app", "0").await;
+    }
+    let running = place.command(&["redrive", "--execute", "--rate", "20/s", "-o", "ndjson"]).stdout(Stdio::piped()).spawn().unwrap();
+    place.kafka.wait_for_records(&place.source, 10, LONG).await;
+    let pid = running.id().unwrap();
+    assert!(std::process::Command::new("sh").args(["-c", &format!("kill -INT {pid}")]).status().unwrap().success());
+    let output = running.wait_with_output().await.unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let told = String::from_utf8(output.stdout).unwrap().lines().filter(|line| line.contains("\"outcome\":\"sent\"")).count();
+    assert!((10..LETTERS).contains(&told), "{told}");
+    assert_eq!(place.kafka.read_all(&place.source).await.len(), told);
+    assert_eq!(place.redrive(&["--execute", "--rate", "1000"]).await, counts(&[("already_sent", told), ("sent", LETTERS - told)]));
+    assert_eq!(place.kafka.read_all(&place.source).await.len(), LETTERS);
+}

@@ -23,3 +23,4 @@ mod main_job;
 mod secure;
 mod standalone;
 mod store;
+mod store_forget;

@@ -15,11 +15,12 @@ use crate::dlq::show::whole;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Each line has key, value and headers as text, or under key_base64, value_base64 where they are not UTF-8.")]
 pub struct Args {
-    #[command(flatten)]
-    which: Which,
     /// Write to this file, which must not exist, instead of stdout
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
+    // Last: its heading covers whatever follows.
+    #[command(flatten)]
+    which: Which,
 }
 
 /// Runs it.

@@ -9,11 +9,12 @@ use crate::dlq::{
 /// Arguments.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    #[command(flatten)]
-    which: Which,
     /// How to print them
     #[arg(short, long, value_enum, default_value_t = Format::Table)]
     output: Format,
+    // Last: its heading covers whatever follows.
+    #[command(flatten)]
+    which: Which,
 }
 
 /// Runs it.

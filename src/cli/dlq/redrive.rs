@@ -37,8 +37,6 @@ const LEAVE: Duration = Duration::from_secs(5);
                         days). A stopped run goes on where it was when given again. Run one at a time."
 )]
 pub struct Args {
-    #[command(flatten)]
-    which: Which,
     /// Do it; without this, only say what would be done
     #[arg(long)]
     execute: bool,
@@ -57,6 +55,9 @@ pub struct Args {
     /// How to print the outcome of each letter
     #[arg(short, long, value_enum, default_value_t = Format::Table)]
     output: Format,
+    // Last: its heading covers whatever follows.
+    #[command(flatten)]
+    which: Which,
 }
 
 fn rate(text: &str) -> Result<f64, String> {

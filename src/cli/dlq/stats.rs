@@ -14,11 +14,12 @@ const MOST_ROWS: usize = 10_000;
 /// Arguments.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    #[command(flatten)]
-    which: Which,
     /// How to print them
     #[arg(short, long, value_enum, default_value_t = Format::Table)]
     output: Format,
+    // Last: its heading covers whatever follows.
+    #[command(flatten)]
+    which: Which,
 }
 
 /// Runs it.
