@@ -235,6 +235,8 @@ impl Clients {
             .set("fetch.message.max.bytes", "65536");
         let mut config = self.consuming(self.finish(base, &[&self.properties, &self.consumer], MEMBERSHIP));
         config.set("queued.min.messages", "1000").set("queued.max.messages.kbytes", "1024");
+        // The log's end is said, not guessed from silence.
+        config.set("enable.partition.eof", "true");
         config
     }
 

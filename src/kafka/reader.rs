@@ -100,7 +100,7 @@ fn read(client: &Arc<Shared<Logs>>, common: &Queue<Logs>, partition: &TopicParti
         let name = native::c_name(&partition.topic);
         let queue = Queue::of_partition(client, &name, partition.partition).ok_or_else(|| ReadError("no queue".to_owned()))?;
         queue.forward(common);
-        let read = assign(client, partition, *first).and_then(|()| read_run(common, partition, now, *end, deadline, &mut records));
+        let read = assign(client, partition, *first).and_then(|()| read_run(common, partition, now, deadline, &mut records));
         let let_go = client.unassign().map_err(|error| ReadError(error.to_string()));
         drain(common);
         read.and(let_go)?;
@@ -116,60 +116,47 @@ fn assign(client: &Shared<Logs>, partition: &TopicPartition, offset: i64) -> Res
 }
 
 /// One run: everything from its first offset on is looked at, what is wanted is copied out.
+///
+/// Only the log itself says that a record is gone: by the next one or by its end. Silence says nothing; it is an error, to be asked again.
 fn read_run(
     common: &Queue<Logs>,
     partition: &TopicPartition,
     wanted: &[i64],
-    end: i64,
     deadline: Instant,
     records: &mut Vec<Record>,
 ) -> Result<(), ReadError> {
     let mut left = wanted;
     let mut read: Vec<Message> = Vec::with_capacity(READ);
-    let mut quiet_since: Option<Instant> = None;
     while !left.is_empty() {
         if Instant::now() > deadline {
             return Err(ReadError(format!("{partition}: no answer within {} s", PATIENCE.as_secs())));
         }
         common.read(Duration::from_millis(20), READ, &mut read);
-        if read.is_empty() {
-            // The log may end in what is not shown: markers of transactions, compacted records.
-            let quiet = quiet_since.get_or_insert_with(Instant::now);
-            if quiet.elapsed() > Duration::from_secs(2) {
-                return tail_is_gone(end, left);
-            }
-            continue;
-        }
-        quiet_since = None;
         for message in read.drain(..) {
-            if let Some(error) = message.error() {
-                return match error {
-                    // Retention passed by between the question and the reading.
-                    RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange => {
-                        Err(ReadError(format!("{partition}: the log moved on")))
-                    }
-                    error => Err(ReadError(error.to_string())),
-                };
+            let ours = message.partition() == partition.partition && message.topic() == &*partition.topic;
+            match message.error() {
+                // The log ends in what is not shown (markers of transactions, compacted records): the position went over the rest.
+                Some(RDKafkaErrorCode::PartitionEOF) => {}
+                // Retention passed by between the question and the reading.
+                Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
+                    return Err(ReadError(format!("{partition}: the log moved on")));
+                }
+                Some(error) => return Err(ReadError(error.to_string())),
+                None => {}
             }
-            if message.partition() != partition.partition || message.topic() != &*partition.topic {
+            if !ours {
                 continue;
             }
-            // Jumped over: gone.
+            // Jumped over, by a record or by the log's end: gone.
             while left.first().is_some_and(|offset| *offset < message.offset()) {
                 left = &left[1..];
             }
-            if left.first() == Some(&message.offset()) {
+            if message.error().is_none() && left.first() == Some(&message.offset()) {
                 records.push(Record::copy_of(partition, &message));
                 left = &left[1..];
             }
         }
     }
-    Ok(())
-}
-
-/// Nothing came for a while although the log's end lies further.
-fn tail_is_gone(end: i64, left: &[i64]) -> Result<(), ReadError> {
-    tracing::debug!(kafka.log_end = end, missing = left.len(), "wanted records are no longer in the log");
     Ok(())
 }
 

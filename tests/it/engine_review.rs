@@ -210,3 +210,26 @@ async fn attempts_in_the_commit_map_survive_an_owner_that_never_got_to_run() {
     third.until("it is committed", |rig| rig.committed() == 1).await;
     assert_eq!(third.effects().iter().map(|effect| effect.attempt).collect::<Vec<_>>(), [3]);
 }
+
+// === the log, read again ===
+
+/// The invariant: what the log still has is never settled as lost. A broker that takes its time is no retention.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_broker_does_not_make_records_of_the_log_look_gone() {
+    use crate::kafka_member::{config, fill, place};
+    use worker::{
+        engine::ports::LogReader,
+        kafka::{client::Clients, publisher::KafkaPublisher, reader::KafkaReader},
+    };
+    let cluster = rdkafka::mocking::MockCluster::new(1).unwrap();
+    cluster.create_topic("events", 1, 1).unwrap();
+    let config = config(&cluster.bootstrap_servers(), "group", &[]);
+    let clients = Clients::new(&config).unwrap();
+    fill(&KafkaPublisher::new(&clients).unwrap(), "events", 0..1, 20).await;
+    let reader = KafkaReader::start(&clients).unwrap();
+    assert_eq!(reader.read(&place("events", 0), &[1, 2, 3]).await.unwrap().len(), 3);
+    cluster.broker_round_trip_time(1, Duration::from_millis(2300)).unwrap();
+    let read = reader.read(&place("events", 0), &[5, 7, 9]).await;
+    // An error is asked again; an answer without them settles them as lost to retention.
+    assert!(read.as_ref().is_err() || read.as_ref().is_ok_and(|records| records.len() == 3), "{read:?}");
+}
