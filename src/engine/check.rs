@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::{
     Label, dead,
-    guard::NoAnswer,
+    guard::{Calls, NoAnswer},
     lane::{LaneId, Stage},
     lease::Held,
     partition::{Io, LeaseState, Partition},
@@ -41,24 +41,26 @@ impl Partition {
                 // Without the store there is nothing to hold: ask again, however long; `may_run` knows about bypassing.
                 let wait = match shared.guard.store().acquire(&id, &owner, map_epoch).await {
                     Ok(Acquired::Granted { lease, clean, now_ms }) => {
-                        shared.guard.answered();
                         shared.keeper.saw_clock(now_ms);
                         let held = shared.keeper.keep(lease, sent);
                         match shared.guard.store().load(&held.lease).await {
-                            Ok(remembered) => return Io::Leased(Ok((held, remembered, clean))),
+                            Ok(remembered) => {
+                                shared.guard.answered(Calls::Takeovers);
+                                return Io::Leased(Ok((held, remembered, clean)));
+                            }
                             Err(error) => {
-                                shared.guard.failed(&error);
+                                shared.guard.failed(Calls::Takeovers, &error);
                                 shared.keeper.forget(&held.lease.owner);
                                 LEASE_PAUSE
                             }
                         }
                     }
                     Ok(Acquired::Held(wait)) => {
-                        shared.guard.answered();
+                        shared.guard.answered(Calls::Takeovers);
                         wait.clamp(TWIN_PAUSE, LEASE_PAUSE)
                     }
                     Err(error) => {
-                        shared.guard.failed(&error);
+                        shared.guard.failed(Calls::Takeovers, &error);
                         LEASE_PAUSE
                     }
                 };

@@ -9,7 +9,7 @@ use std::{
 use tokio::{sync::Notify, time::Instant};
 
 use super::{
-    guard::Guard,
+    guard::{Calls, Guard},
     ports::{Lease, Renewed},
 };
 
@@ -119,8 +119,8 @@ impl Keeper {
         if held.is_empty() {
             // Nobody else may be asking, and readiness wants to know.
             match self.guard.store().ping().await {
-                Ok(()) => self.guard.answered(),
-                Err(error) => self.guard.failed(&error),
+                Ok(()) => self.guard.answered(Calls::Renewals),
+                Err(error) => self.guard.failed(Calls::Renewals, &error),
             }
             return;
         }
@@ -129,7 +129,7 @@ impl Keeper {
         let sent = Instant::now();
         match self.guard.store().renew(&leases).await {
             Ok((answers, now_ms)) => {
-                self.guard.answered();
+                self.guard.answered(Calls::Renewals);
                 self.saw_clock(now_ms);
                 let end = sent + self.guard.store().lease_time();
                 for (held, answer) in held.iter().zip(answers) {
@@ -143,7 +143,7 @@ impl Keeper {
                 }
             }
             Err(error) => {
-                self.guard.failed(&error);
+                self.guard.failed(Calls::Renewals, &error);
                 for held in held {
                     held.changed.notify_one();
                 }

@@ -274,8 +274,8 @@ impl Partition {
     /// Whether a run may start now: under a valid lease, or without one where the configuration says so.
     pub(super) fn may_run(&self, now: Instant) -> bool {
         match &self.lease {
-            LeaseState::Held(held) => held.valid(now) || !self.shared.rules.last_check || self.shared.guard.bypassing(),
-            LeaseState::Asking => !self.shared.rules.lease_before_run || self.shared.guard.bypassing(),
+            LeaseState::Held(held) => held.valid(now) || !self.shared.rules.last_check || self.shared.guard.bypassing_leases(),
+            LeaseState::Asking => !self.shared.rules.lease_before_run || self.shared.guard.bypassing_leases(),
             LeaseState::Gone => false,
         }
     }

@@ -11,7 +11,10 @@ use std::{
 use futures_util::future::{BoxFuture, FutureExt};
 use worker::{
     config::retry::{RetryConfig, RetryRule},
-    engine::ports::{Acquired, Check, DedupeStore, EventRecord, Lease, Member, Remembered, Renewed, StoreError},
+    engine::{
+        WhenDown,
+        ports::{Acquired, Check, DedupeStore, EventRecord, Lease, Member, Remembered, Renewed, StoreError},
+    },
     event::record::{RecordParts, TopicPartition},
     outcome::{Failure, Handled},
     retry::Schedules,
@@ -25,12 +28,14 @@ struct Faulty {
     inner: Arc<MemoryStore>,
     /// Nothing is answered.
     down: AtomicBool,
+    /// Ledger checks alone are not answered.
+    checks_fail: AtomicBool,
     load_takes: Mutex<Duration>,
 }
 
 impl Faulty {
     fn new(inner: Arc<MemoryStore>) -> Arc<Self> {
-        Arc::new(Self { inner, down: AtomicBool::new(false), load_takes: Mutex::new(Duration::ZERO) })
+        Arc::new(Self { inner, down: AtomicBool::new(false), checks_fail: AtomicBool::new(false), load_takes: Mutex::new(Duration::ZERO) })
     }
 
     fn fresh() -> Arc<Self> {
@@ -46,6 +51,9 @@ impl DedupeStore for Faulty {
     fn check<'a>(&'a self, lease: &'a Lease, check: Check) -> BoxFuture<'a, Result<Vec<bool>, StoreError>> {
         async move {
             self.up()?;
+            if self.checks_fail.load(Ordering::SeqCst) {
+                return Err(StoreError::Unavailable("slow".into()));
+            }
             self.inner.check(lease, check).await
         }
         .boxed()
@@ -209,6 +217,43 @@ async fn attempts_in_the_commit_map_survive_an_owner_that_never_got_to_run() {
     third.deliver(&partition, log).await;
     third.until("it is committed", |rig| rig.committed() == 1).await;
     assert_eq!(third.effects().iter().map(|effect| effect.attempt).collect::<Vec<_>>(), [3]);
+}
+
+/// Section 4, "Redis down or slow: `bypass_after` opts into Kafka's assignment alone": also where only the heavier calls go unanswered.
+#[tokio::test(start_paused = true)]
+async fn a_store_that_renews_leases_but_answers_no_check_is_passed_by_as_configured() {
+    let store = Faulty::fresh();
+    store.checks_fail.store(true, Ordering::SeqCst);
+    let mut setup = Setup { store: Arc::clone(&store) as _, ..Setup::handler(|_| Ok(Handled::Done)) };
+    setup.options.when_down = WhenDown::BypassAfter(seconds(5));
+    let mut rig = Rig::start(setup);
+    let partition = rig.assign("task-events", 0, None).await;
+    rig.deliver(&partition, events_of("user-1", 0..1)).await;
+    pass(60).await;
+    assert_eq!(rig.effects().len(), 1, "a minute without one check answered");
+}
+
+/// The same where the ledger comes back while it is passed by: it is found out and asked again.
+#[tokio::test(start_paused = true)]
+async fn a_ledger_that_answers_again_is_no_longer_passed_by() {
+    let store = Faulty::fresh();
+    store.checks_fail.store(true, Ordering::SeqCst);
+    let mut setup = Setup { store: Arc::clone(&store) as _, ..Setup::handler(|_| Ok(Handled::Done)) };
+    setup.options.when_down = WhenDown::BypassAfter(seconds(5));
+    let mut rig = Rig::start(setup);
+    let partition = rig.assign("task-events", 0, None).await;
+    rig.deliver(&partition, events_of("user-1", 0..1)).await;
+    rig.until("it ran without the ledger", |rig| rig.committed() == 1).await;
+    store.checks_fail.store(false, Ordering::SeqCst);
+    pass(2).await;
+    rig.deliver(&partition, events_of("user-1", 1..2)).await;
+    rig.until("it ran with the ledger", |rig| rig.committed() == 2).await;
+    pass(2).await;
+    let again = vec![event(2, "task.created", "user-1", "id-1")];
+    rig.deliver(&partition, again).await;
+    rig.until("its repetition is a duplicate", |rig| rig.committed() == 3).await;
+    assert_eq!(rig.effects().len(), 2);
+    assert_eq!(rig.metrics.store_up.get(), 1);
 }
 
 // === the log, read again ===
