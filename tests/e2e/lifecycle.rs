@@ -168,3 +168,36 @@ async fn a_producer_without_kafka_is_not_ready_and_never_says_yes() {
     assert_eq!(publish().await, 202);
     assert_eq!(worker.terminate(LONG).await, Some(0));
 }
+
+/// Not dead but mute, as after a network's silent loss: found out in the same time; and a store that is away at start is waited for.
+#[tokio::test(flavor = "multi_thread")]
+async fn readiness_follows_a_store_and_brokers_that_fall_silent() {
+    let stack = stack_or_skip!(Stack::private(&["kafka", "redis"]));
+    let (kafka, topic) = (stack.kafka(), unique("silent"));
+    kafka.create_topic(&topic, 1, &[]).await;
+    stack.stop("redis");
+    let toml = format!("[kafka]\ntopics = [\"{topic}\"]\n{LOG_HANDLER}");
+    let mut worker = Launch::role("consumer", &stack, &unique("group"), &toml).start();
+    let names = async |worker: &Worker, part: &str, within: u64| {
+        eventually(&format!("/readyz names {part}"), Duration::from_secs(within), async || {
+            worker.get("/readyz").await.filter(|(status, page)| *status == 503 && page.contains(&format!("\"failing\":[\"{part}\"")))
+        })
+        .await;
+        assert_eq!(worker.get("/livez").await.map(|(status, _)| status), Some(200));
+    };
+    names(&worker, "store", 30).await;
+    stack.cont("redis");
+    worker.ready(LONG).await;
+    kafka.produce(&topic, "user-1", EVENT.as_bytes(), &[]).await;
+    worker.wait_for_metric("worker_events_settled_total", &[("outcome", "done")], LONG, |sum| sum == 1.0).await;
+
+    stack.stop("redis");
+    names(&worker, "store", 3).await;
+    stack.cont("redis");
+    worker.ready(LONG).await;
+    stack.stop("kafka");
+    names(&worker, "brokers", 10).await;
+    stack.cont("kafka");
+    worker.ready(LONG).await;
+    assert_eq!(worker.terminate(LONG).await, Some(0));
+}

@@ -62,9 +62,7 @@ async fn judge_producer(job: &Job, producer: &mut Worker, within: Duration) {
 async fn judge_all(job: &Job, consumers: &mut [Worker]) {
     let extra = job.judge_effects();
     assert!(extra.events.is_empty(), "handled more often than had to be: {extra:?}");
-    let letters = job.judge_dead_letters().await;
-    let dead = job.plan.dead().count() + job.plan.poison.len();
-    assert_eq!(letters.len(), dead);
+    assert_eq!(job.judge_dead_letters().await, 0, "each dead letter once");
     for consumer in &mut *consumers {
         assert_eq!(consumer.terminate(LONG).await, Some(0));
     }
@@ -108,6 +106,32 @@ async fn every_event_is_handled_once_per_handler_and_in_its_users_order() {
     for reason in ["permanent", "exhausted", "undecodable", "missing_user_id", "unknown_type", "schema"] {
         assert!(shown.contains(&format!("x-dlq-reason:{reason}")), "{reason} in what the console consumer shows: {shown}");
     }
+    judge_all(&job, &mut consumers).await;
+}
+
+/// What a deploy does: each consumer in turn is told to end and replaced, while events flow.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rolling_restart_changes_nothing() {
+    let events = events(6_000);
+    let job = stack_or_skip!(Job::start(Plan::new(events, 1000.min(events / 20))).await);
+    job.poison().await;
+    let mut consumers = two_consumers(&job).await;
+    let mut producer = job.producer().stdin(Stdio::piped()).start();
+    let (mut stdin, lines) = (producer.take_stdin(), &job.plan.lines);
+    let parts: Vec<_> = lines.chunks(lines.len().div_ceil(3)).map(<[String]>::to_vec).collect();
+    for (n, part) in parts.into_iter().enumerate() {
+        let before = job.app.count();
+        stdin = feed(stdin, part).await.unwrap();
+        job.reached(before + events / 30, LONG).await;
+        if n < consumers.len() {
+            assert_eq!(consumers[n].terminate(LONG).await, Some(0));
+            consumers[n] = job.consumer().start_ready().await;
+        }
+    }
+    drop(stdin);
+    judge_producer(&job, &mut producer, time_for(events)).await;
+    job.finished(time_for(events)).await;
+    job.judge_books(&consumers).await;
     judge_all(&job, &mut consumers).await;
 }
 
@@ -197,7 +221,10 @@ async fn a_killed_consumer_loses_nothing_and_repeats_only_what_it_was_working_on
         assert_eq!(*lanes.entry((event.topic, &event.user)).or_insert(n), n, "two events of one lane ran again");
     }
     assert_eq!(extra.runs, extra.events.len(), "once more, not twice: {extra:?}");
-    job.judge_dead_letters().await;
+    // A letter that was written, and its acknowledgement not: written again. One per lane at most, as above.
+    let letters = job.judge_dead_letters().await;
+    eprintln!("{letters} dead letters stand there twice");
+    assert!(letters <= 64);
     job.judge_books(&consumers).await;
     for consumer in &mut consumers {
         assert_eq!(consumer.terminate(LONG).await, Some(0));
