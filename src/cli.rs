@@ -7,6 +7,7 @@ pub mod completions;
 pub mod config;
 pub mod demo;
 pub mod dlq;
+pub mod doctor;
 pub mod events;
 pub mod healthcheck;
 pub mod serve;
@@ -82,6 +83,8 @@ pub enum Command {
     Dlq(dlq::Args),
     /// Make the store forget, for handling events again on purpose
     Store(store::Args),
+    /// Check brokers, topics, permissions, store, clocks and apps: each ok, or the fix
+    Doctor(doctor::Args),
     /// Ask a running worker whether it is ready
     Healthcheck(healthcheck::Args),
     /// Print the completion script of a shell
@@ -97,6 +100,7 @@ impl Command {
             Self::Topics(args) => topics::run(args, &globals).await,
             Self::Dlq(args) => dlq::run(args, &globals).await,
             Self::Store(args) => store::run(args, &globals).await,
+            Self::Doctor(args) => doctor::run(args, &globals).await,
             Self::Healthcheck(args) => healthcheck::run(args, &globals).await,
             Self::Completions(args) => completions::run(args),
         }
@@ -211,10 +215,11 @@ impl From<Exit> for ExitCode {
 }
 
 impl Cli {
-    /// What is logged where `RUST_LOG` does not say it: the tour tells what happens itself.
+    /// What is logged where `RUST_LOG` does not say it: these commands tell what happens themselves.
     pub fn log_level(&self) -> LevelFilter {
         match self.command {
             Some(Command::Demo(_)) => LevelFilter::OFF,
+            Some(Command::Topics(_) | Command::Doctor(_)) => LevelFilter::ERROR,
             _ => LevelFilter::INFO,
         }
     }

@@ -21,5 +21,6 @@ pub mod reader;
 pub mod scan;
 pub mod marks;
 pub mod topics;
+pub mod access;
 
 pub use client::KafkaError;

@@ -101,14 +101,14 @@ pub(super) fn c_name(topic: &str) -> CString {
 }
 
 /// Deletes what a call made, once, when it goes out of scope.
-struct Owned<T>(NonNull<T>, unsafe extern "C" fn(*mut T));
+pub(super) struct Owned<T>(NonNull<T>, unsafe extern "C" fn(*mut T));
 
 impl<T> Owned<T> {
-    fn new(pointer: *mut T, destroy: unsafe extern "C" fn(*mut T)) -> Result<Self, Native> {
+    pub(super) fn new(pointer: *mut T, destroy: unsafe extern "C" fn(*mut T)) -> Result<Self, Native> {
         NonNull::new(pointer).map(|pointer| Self(pointer, destroy)).ok_or_else(|| Native::AdminOpCreation("out of memory".to_owned()))
     }
 
-    fn ptr(&self) -> *mut T {
+    pub(super) fn ptr(&self) -> *mut T {
         self.0.as_ptr()
     }
 }
@@ -176,7 +176,7 @@ pub(super) fn set_topic_config<'a, C: ClientContext>(
 ///
 /// # Safety
 /// `words` is null or a C string.
-unsafe fn text(words: *const c_char) -> String {
+pub(super) unsafe fn text(words: *const c_char) -> String {
     if words.is_null() {
         return String::new();
     }

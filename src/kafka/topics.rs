@@ -11,6 +11,7 @@ use rdkafka::{
 
 use super::{
     KafkaError,
+    access::{self, Access},
     client::{Clients, Logs},
     lookup, native,
 };
@@ -254,6 +255,41 @@ impl TopicAdmin {
             let asked = std::time::Instant::now();
             native::ping(probe.client(), PATIENCE)?;
             Ok(asked.elapsed())
+        })
+        .await
+    }
+
+    /// The cluster's own name for itself; `None`: it has none.
+    ///
+    /// # Errors
+    /// Where no client can be made.
+    pub async fn cluster_id(&self) -> Result<Option<String>, KafkaError> {
+        self.probe(|probe| Ok(probe.client().fetch_cluster_id(PATIENCE))).await
+    }
+
+    /// The group's state in Kafka's words, and how many members it has; `None`: no such group, or not one of the classic protocol.
+    ///
+    /// # Errors
+    /// Where its coordinator does not answer or does not allow it.
+    pub async fn group(&self) -> Result<Option<(String, usize)>, KafkaError> {
+        let group = self.clients.group_id().to_owned();
+        self.probe(move |probe| {
+            let groups = probe.fetch_group_list(Some(&group), PATIENCE)?;
+            let found = groups.groups().iter().find(|found| found.name() == group && found.state() != "Dead");
+            Ok(found.map(|found| (found.state().to_owned(), found.members().len())))
+        })
+        .await
+    }
+
+    /// What this client may do with those topics, in order.
+    ///
+    /// # Errors
+    /// Where no broker answers; what is forbidden is in the results.
+    pub async fn access(&self, topics: &[String]) -> Result<Vec<Result<Option<Access>, KafkaError>>, KafkaError> {
+        let topics = topics.to_vec();
+        self.probe(move |probe| {
+            let answers = access::access(probe.client(), &topics, PATIENCE)?;
+            Ok(answers.into_iter().zip(&topics).map(|(found, topic)| found.map_err(|code| answer(code, topic))).collect())
         })
         .await
     }

@@ -15,6 +15,7 @@ mod support;
 
 mod dead_letters;
 mod dlq;
+mod doctor;
 mod harness;
 mod isolation;
 mod kafka_group;
@@ -24,3 +25,4 @@ mod secure;
 mod standalone;
 mod store;
 mod store_forget;
+mod topics;

@@ -1,0 +1,125 @@
+//! `worker doctor` on a real broker and a real Redis.
+
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+use crate::{
+    stack_or_skip,
+    support::{
+        app::{Answer, App},
+        free_address,
+        stack::Stack,
+        unique,
+    },
+};
+
+fn doctor(toml: &str, args: &[&str]) -> (Output, Value) {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("worker.toml");
+    std::fs::write(&config, toml).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_worker"));
+    let output =
+        command.args(["doctor", "-o", "json", "-c"]).arg(config).args(args).env_clear().current_dir(folder.path()).output().unwrap();
+    let found = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&output.stderr)));
+    (output, found)
+}
+
+/// The level and the words about that part.
+fn of<'a>(document: &'a Value, part: &str) -> (&'a str, &'a str) {
+    let findings = document["findings"].as_array().unwrap();
+    let found = findings.iter().find(|found| found["part"] == part).unwrap_or_else(|| panic!("nothing about {part}: {document:#}"));
+    (found["level"].as_str().unwrap(), found["found"].as_str().unwrap())
+}
+
+/// A catalogue whose topics no other test touches would need files; the topics of this deployment are the read one and the DLQ.
+fn toml(stack: &Stack, topic: &str, dlq: &str, app: &str) -> String {
+    format!(
+        "app_id = \"{topic}\"\n[kafka]\nbrokers = \"{}\"\ntopics = [\"{topic}\"]\n[store]\nurl = \"{}\"\n[dlq]\ntopic = \"{dlq}\"\n\
+         [[handlers]]\nname = \"app\"\nkind = \"http\"\nurl = \"{app}\"\n",
+        stack.brokers(),
+        stack.redis()
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stack_that_is_well_is_ok_in_every_part() {
+    let stack = stack_or_skip!(Stack::shared());
+    let (topic, dlq, app) = (unique("doctor"), unique("doctor-dlq"), App::start(|_| Answer::status(200)).await);
+    let kafka = stack.kafka();
+    kafka.create_topic(&topic, 2, &[]).await;
+    kafka.create_topic(&dlq, 3, &[]).await;
+    kafka.produce_all(&topic, (0..5).map(|n| (format!("user-{n}"), "{}"))).await;
+    let (_, found) = doctor(&toml(&stack, &topic, &dlq, &app.url("/events")), &[]);
+    for part in [
+        format!("kafka.brokers {}", stack.brokers()),
+        format!("advertised listener {}", stack.brokers()),
+        "kafka".to_owned(),
+        "redis clock".to_owned(),
+        "handler app".to_owned(),
+        "publish.listen".to_owned(),
+    ] {
+        assert_eq!(of(&found, &part).0, "ok", "{part}");
+    }
+    assert_eq!(of(&found, &format!("topic {topic}")), ("ok", "2 partitions, replication 1"));
+    assert_eq!(of(&found, &format!("rights on {topic}")), ("ok", "may read and write"));
+    assert_eq!(of(&found, &format!("rights on {dlq}")), ("ok", "may read and write"));
+    let (level, words) = of(&found, &format!("group {topic}"));
+    assert!(level == "ok" && words.contains("5 records behind on 2 partitions, 0 of them with a commit"), "{words}");
+    let (level, words) = of(&found, &format!("redis {}", stack.redis()));
+    assert!(level == "ok" && words.contains("noeviction"), "{words}");
+    assert_eq!(app.deliveries().len(), 0, "nothing was posted");
+    kafka.delete_topic(&topic).await;
+    kafka.delete_topic(&dlq).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_missing_or_away_fails_with_the_fix() {
+    let stack = stack_or_skip!(Stack::shared());
+    let (topic, dlq, away) = (unique("doctor"), unique("doctor-dlq"), free_address());
+    let config = toml(&stack, &topic, &dlq, &format!("http://{away}/events?token=secret"));
+    let (output, found) = doctor(&config, &["--set", "publish.listen=0.0.0.0:3500"]);
+    assert_eq!((output.status.code(), &found["ok"]), (Some(1), &Value::from(false)));
+    assert_eq!(of(&found, &format!("topic {topic}")).0, "fail");
+    let missing = found["findings"].as_array().unwrap().iter().find(|found| found["part"] == format!("topic {dlq}")).unwrap();
+    assert_eq!(missing["fix"], "worker topics apply");
+    let (level, words) = of(&found, "handler app");
+    assert!(level == "fail" && words.contains(&format!("http://{away}/events")) && !words.contains("secret"), "{words}");
+    assert_eq!(of(&found, "publish.listen").0, "warn");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn brokers_and_redis_that_are_away_are_named_and_the_rest_is_still_checked() {
+    let (kafka, redis) = (free_address(), free_address());
+    let sets = [format!("kafka.brokers={kafka}"), format!("store.url=redis://{redis}")];
+    let (output, found) = doctor("", &["--set", &sets[0], "--set", &sets[1]]);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!((of(&found, "kafka").0, of(&found, &format!("redis redis://{redis}")).0), ("fail", "fail"));
+    assert_eq!((of(&found, "handlers").0, of(&found, "publish.listen").0), ("ok", "ok"));
+}
+
+#[test]
+fn what_lives_in_the_process_needs_nothing_and_is_no_failure() {
+    let (output, found) = doctor("", &["--role", "standalone"]);
+    assert_eq!((output.status.code(), of(&found, "kafka").0, of(&found, "store").0), (Some(0), "ok", "warn"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_encrypted_listener_is_examined_with_its_credentials() {
+    let stack = stack_or_skip!(Stack::shared());
+    let secure = stack.sasl_ssl();
+    let config = |password: &str| {
+        format!(
+            "[kafka]\nbrokers = \"{}\"\n[kafka.properties]\n\"security.protocol\" = \"sasl_ssl\"\n\"sasl.mechanism\" = \"PLAIN\"\n\
+             \"sasl.username\" = \"{}\"\n\"sasl.password\" = \"{password}\"\n\"ssl.ca.location\" = \"{}\"\n[store]\nurl = \"memory\"\n",
+            secure.brokers, secure.user, secure.ca
+        )
+    };
+    assert_eq!(of(&doctor(&config(&secure.password), &[]).1, "kafka").0, "ok");
+    let (output, found) = doctor(&config("wrong-password"), &[]);
+    assert_eq!(of(&found, "kafka").0, "fail");
+    assert!(
+        found.to_string().contains("the port is open") && !String::from_utf8_lossy(&output.stdout).contains("wrong-password"),
+        "{found}"
+    );
+}
