@@ -89,15 +89,20 @@ async fn a_topic_that_differs_is_shown_and_left_as_it_is() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refused_topic_is_told_in_kafkas_words_and_fails_the_command_but_not_the_other_topic() {
     let stack = stack_or_skip!(Stack::shared());
-    let (topic, dir) = (unique("topics"), tempfile::tempdir().unwrap());
+    let (topic, dlq, dir) = (unique("topics"), unique("topics-dlq"), tempfile::tempdir().unwrap());
     catalog(dir.path(), &topic);
-    let applied = topics(stack.brokers(), dir.path(), "not a topic's name", &["apply", "-o", "json"]);
-    let document = json(&applied);
-    assert_eq!(
-        (applied.status.code(), action(&document, &topic), action(&document, "not a topic's name")),
-        (Some(1), "created", "refused")
+    let file = dir.path().join("topics.yaml");
+    // More copies than there are brokers.
+    let more = format!(
+        "    profiles: {{ local: {{ replication: 5 }} }}\n  {dlq}: {{ description: D., partitions: 1, retention: 1d, dead_letters: true }}\n"
     );
-    stack.kafka().delete_topic(&topic).await;
+    std::fs::write(&file, std::fs::read_to_string(&file).unwrap() + &more).unwrap();
+    let applied = topics(stack.brokers(), dir.path(), &dlq, &["apply", "-o", "json"]);
+    let document = json(&applied);
+    assert_eq!((applied.status.code(), action(&document, &topic), action(&document, &dlq)), (Some(1), "refused", "created"));
+    let refused = document["topics"].as_array().unwrap().iter().find(|found| found["name"] == *topic).unwrap();
+    assert!(refused["error"].as_str().unwrap().contains("replication factor"), "{refused}");
+    stack.kafka().delete_topic(&dlq).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
