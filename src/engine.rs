@@ -29,11 +29,7 @@ mod shared;
 mod timer;
 mod work;
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
 use tokio::{
@@ -166,6 +162,7 @@ impl Engine {
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return self.shut_down(source).await,
+                error = self.shared.failed() => return Err(EngineError::Source(error)),
                 event = source.recv() => match event {
                     Some(event) => self.on_source(event)?,
                     None => return Err(EngineError::Source("its thread has ended".to_owned())),
@@ -238,7 +235,6 @@ impl Engine {
     /// Divides the memory budget among the partitions.
     fn share_memory(&self) {
         let share = usize::try_from(self.shared.options.memory).unwrap_or(usize::MAX) / self.owners.len().max(1);
-        self.shared.share.store(share, Ordering::Relaxed);
         for owner in self.owners.values() {
             owner.gate.set_budget(share);
         }

@@ -74,7 +74,10 @@ impl Partition {
         tracing::debug!(kafka.partition = %self.id, lease.epoch = held.lease.epoch, lease.clean = clean, "partition leased");
         self.suspects_below = remembered.mark.filter(|_| !clean);
         self.mark = remembered.mark.unwrap_or(-1);
-        self.remembered = remembered.records.into_iter().collect();
+        // What an earlier owner settled and could not remove any more.
+        let start = self.start;
+        self.removable.extend(remembered.records.iter().map(|(offset, _)| *offset).filter(|offset| *offset < start));
+        self.remembered = remembered.records.into_iter().filter(|(offset, _)| *offset >= start).collect();
         self.map_epoch = held.lease.epoch;
         self.lease = LeaseState::Held(held);
     }
@@ -153,20 +156,21 @@ impl Partition {
         let lane = &mut self.lanes[id];
         if lane.work.is_none() {
             let Some(record) = lane.queue.pop_front() else { return false };
-            let overflowing = lane.overflowing;
             let bytes = record.footprint();
             lane.queued_bytes -= bytes;
-            let mut work = match self.begin(record, now) {
+            let work = match self.begin(record, now) {
                 Ok(work) => work,
                 Err((offset, settled, event)) => {
                     self.settle_now(id, offset, bytes, settled, &event);
                     return false;
                 }
             };
-            work.overflowed = overflowing;
             self.lanes[id].work = Some(work);
         }
-        let Some(work) = &mut self.lanes[id].work else { return false };
+        let lane = &mut self.lanes[id];
+        let overflowing = lane.overflowing;
+        let Some(work) = &mut lane.work else { return false };
+        work.overflowed |= overflowing;
         if work.at_work.is_none() {
             work.at_work = self.shared.at_work.enter(work.member.id);
         }
@@ -213,6 +217,7 @@ impl Partition {
             at_work: None,
             since: now,
             overflowed: false,
+            admission: None,
         });
         // Another event's record at this offset (a recreated topic) is ignored.
         if let Some(known) = self.remembered.remove(&offset).filter(|known| known.id == member.id) {
@@ -258,7 +263,13 @@ impl Partition {
         self.checking = false;
         let known = match checked.result {
             Ok(known) => known,
-            Err(NoAnswer::Fenced) => return self.lease_gone(),
+            Err(NoAnswer::Fenced) => {
+                // Asked again under the next lease.
+                for id in checked.lanes {
+                    self.make_ready(id);
+                }
+                return self.lease_gone();
+            }
             Err(NoAnswer::Bypassed) => vec![false; checked.lanes.len()],
         };
         self.mark = self.mark.max(checked.mark.unwrap_or(-1));

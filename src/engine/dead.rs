@@ -8,10 +8,12 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    ports::{Acked, Message, PublishError, Publisher},
+    Shared,
+    lease::Held,
+    ports::{Acked, Message, PublishError},
     work::{PartState, Subject, Work},
 };
-use crate::{event::record::Record, outcome::DeadReason, telemetry::Metrics};
+use crate::{event::record::Record, outcome::DeadReason};
 
 /// Every header of ours starts so; those of an earlier pass are replaced, never added to.
 pub const PREFIX: &str = "x-dlq-";
@@ -112,32 +114,40 @@ pub(super) fn redrives(record: &Record) -> u32 {
 }
 
 /// Publishes a dead letter until the brokers acknowledge it, with backoff, without running any handler again (F02, F56). A letter
-/// too big for the topic goes as a stub that points to the original, never as a drop (F69). `None`: not written, and since `last` it is not
-/// tried again; an attempt under way then is waited for all the same, because the client may still write what it was given.
-pub(super) async fn bury(publisher: &dyn Publisher, metrics: &Metrics, mut letter: Message, last: &CancellationToken) -> Option<Acked> {
+/// too big for the topic goes as a stub that points to the original, never as a drop (F69): then the answer says so. While the lease `held`
+/// has run out nothing is written: the next owner does it (F71). `None`: not written, and since `last` it is not tried again; an attempt
+/// under way then is waited for all the same, because the client may still write what it was given.
+pub(super) async fn bury(shared: &Shared, held: Option<&Held>, mut letter: Message, last: &CancellationToken) -> Option<(Acked, bool)> {
     let mut delay = Duration::from_millis(100);
-    let mut told = None::<Instant>;
+    let (mut told, mut stub) = (None::<Instant>, false);
     loop {
-        let error = match publisher.publish(letter.clone()).await {
-            Ok(acked) => return Some(acked),
-            Err(error) => error,
-        };
-        metrics.dead_letter_failures.inc();
-        if error == PublishError::TooLarge && letter.value.as_ref().is_some_and(|value| !value.is_empty()) {
-            tracing::warn!(
-                dlq.topic = &*letter.topic,
-                "dead letter is larger than its topic takes; writing a stub that points to the original"
-            );
-            make_stub(&mut letter);
-            continue;
-        }
-        if told.is_none_or(|at| at.elapsed() > Duration::from_secs(30)) {
-            told = Some(Instant::now());
-            tracing::error!(dlq.topic = &*letter.topic, error = %error, "dead letter not written; the event stays unsettled and the write is tried again");
+        if held.is_none_or(|held| held.valid(Instant::now())) || shared.guard.bypassing() {
+            let error = match shared.publisher.publish(letter.clone()).await {
+                Ok(acked) => return Some((acked, stub)),
+                Err(error) => error,
+            };
+            shared.metrics.dead_letter_failures.inc();
+            if error == PublishError::TooLarge && !stub {
+                tracing::warn!(
+                    dlq.topic = &*letter.topic,
+                    "dead letter is larger than its topic takes; writing a stub that points to the original"
+                );
+                make_stub(&mut letter);
+                stub = true;
+                continue;
+            }
+            if let PublishError::Fatal(error) = &error {
+                shared.fail(error);
+            }
+            if told.is_none_or(|at| at.elapsed() > Duration::from_secs(30)) {
+                told = Some(Instant::now());
+                tracing::error!(dlq.topic = &*letter.topic, error = %error, "dead letter not written; the event stays unsettled and the write is tried again");
+            }
         }
         tokio::select! {
-            () = tokio::time::sleep(delay) => delay = (delay * 2).min(Duration::from_secs(15)),
+            biased;
             () = last.cancelled() => return None,
+            () = tokio::time::sleep(delay) => delay = (delay * 2).min(Duration::from_secs(15)),
         }
     }
 }

@@ -139,7 +139,8 @@ impl Partition {
         let Subject::Event(event) = &work.subject else { return };
         let epoch = match &self.lease {
             LeaseState::Held(held) => held.lease.epoch,
-            LeaseState::Asking | LeaseState::Gone => 0,
+            // Never lower than what handlers have seen.
+            LeaseState::Asking | LeaseState::Gone => self.map_epoch,
         };
         let run = Run { event: Arc::clone(event), attempt: work.parts[part].attempts + 1, epoch, cancelled: self.cancelled.clone() };
         let binding = &self.shared.registry.bindings()[handler];

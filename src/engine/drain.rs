@@ -28,6 +28,9 @@ const RELEASE_LIMIT: Duration = Duration::from_secs(2);
 /// The final commit takes no longer than this past the deadline.
 const COMMIT_LIMIT: Duration = Duration::from_secs(3);
 
+/// Between two tries of the final commit.
+const COMMIT_PAUSE: Duration = Duration::from_millis(200);
+
 /// What a partition is about.
 pub(super) enum Mode {
     /// Reads, runs, commits.
@@ -50,6 +53,8 @@ pub(super) struct Drain {
     last: bool,
     /// The final commit: not sent, under way, answered.
     committed: Option<Option<bool>>,
+    /// It met passing trouble and is sent again then.
+    again_at: Option<Instant>,
 }
 
 impl Mode {
@@ -65,8 +70,9 @@ impl Mode {
     pub(super) fn deadline(&self) -> Option<Instant> {
         match self {
             Self::Draining(drain) if drain.committed.is_none() => {
-                let pending = [drain.bury_until, drain.deadline];
-                pending.into_iter().find(|at| *at > Instant::now()).or(Some(Instant::now()))
+                let now = Instant::now();
+                let pending = [drain.again_at, Some(drain.bury_until), Some(drain.deadline)];
+                pending.into_iter().flatten().filter(|at| *at > now).min().or(Some(now))
             }
             Self::Running | Self::Draining(_) | Self::Lingering | Self::Over(_) => None,
         }
@@ -84,7 +90,8 @@ impl Partition {
                 if matches!(self.mode, Mode::Running) && !matches!(self.lease, LeaseState::Gone) {
                     self.stop_dispatch();
                     let bury_until = deadline.min(Instant::now() + BURY_GRACE);
-                    self.mode = Mode::Draining(Drain { deadline, bury_until, drained: Some(drained), last, committed: None });
+                    self.mode =
+                        Mode::Draining(Drain { deadline, bury_until, drained: Some(drained), last, committed: None, again_at: None });
                 } else {
                     // Nothing of it is ours to commit; only runs that still go on could be left behind.
                     let left = Left { runs: self.runs.len(), committed: true };
@@ -105,18 +112,40 @@ impl Partition {
         self.mode = Mode::Lingering;
     }
 
-    /// Another owner came between: runs are cancelled, state is dropped, nothing is written or committed any more (!). The group takes the
-    /// partition away next; where it does not, the engine ends the process, which then starts from the committed map.
+    /// The lease is another's, or the store forgot it: runs are cancelled, nothing is written or committed under it any more (!). Where the
+    /// group still counts the partition as ours, proved by a commit, nobody else can have come between, and the lease is asked for again;
+    /// where it does not, it takes the partition away, or the engine ends the process.
     pub(super) fn lease_gone(&mut self) {
-        tracing::warn!(kafka.partition = %self.id, "another worker has taken the partition over; its runs are cancelled");
+        let drained = match &mut self.mode {
+            Mode::Running => return self.regain(),
+            Mode::Draining(drain) => drain.drained.take(),
+            Mode::Lingering | Mode::Over(_) => None,
+        };
         self.lease = LeaseState::Gone;
         self.runs.clear();
-        let nothing = Left { runs: 0, committed: true };
-        let drained = match &mut self.mode {
-            Mode::Draining(drain) => drain.drained.take(),
-            Mode::Running | Mode::Lingering | Mode::Over(_) => None,
-        };
-        self.mode = Mode::Over(drained.map(|drained| (drained, nothing)));
+        self.mode = Mode::Over(drained.map(|drained| (drained, Left { runs: 0, committed: true })));
+    }
+
+    fn regain(&mut self) {
+        if self.regaining {
+            return;
+        }
+        tracing::warn!(kafka.partition = %self.id, "the partition's lease is lost; its runs are cancelled until the group and the store confirm it");
+        self.shared.keeper.forget(&self.owner);
+        self.lease = LeaseState::Asking;
+        self.owner = self.shared.new_owner();
+        self.regaining = true;
+        self.commit_now = true;
+        self.runs.clear();
+        self.queues.clear();
+        let now = Instant::now();
+        let running: Vec<_> = self.lanes.iter().filter(|(_, lane)| lane.stage == Stage::Running).map(|(id, _)| id).collect();
+        for id in running {
+            for part in self.lanes[id].work.iter_mut().flat_map(|work| &mut work.parts).filter(|part| part.state == PartState::Running) {
+                part.state = if part.attempts > 0 { PartState::Retry { due: now } } else { PartState::Pending };
+            }
+            self.make_ready(id);
+        }
     }
 
     /// Takes back every run that has not started, and saves what is half finished. A dead letter under way has its last attempt.
@@ -138,7 +167,8 @@ impl Partition {
 
     /// Moves a drain on: runs end, then the final commit, then the end.
     pub(super) fn advance_drain(&mut self) {
-        let quiet = self.runs.is_empty() && self.to_save.is_empty() && !self.saving && self.to_finish.is_empty() && !self.finishing;
+        let written = self.to_save.is_empty() && !self.saving && self.to_finish.is_empty() && !self.finishing;
+        let quiet = self.runs.is_empty() && (written || !self.may_write());
         let now = Instant::now();
         match &mut self.mode {
             Mode::Running | Mode::Over(_) => {}
@@ -151,6 +181,7 @@ impl Partition {
             }
             Mode::Draining(drain) => {
                 let ready = now >= drain.deadline || quiet && (self.burying == 0 || now >= drain.bury_until);
+                let ready = ready && drain.again_at.is_none_or(|at| now >= at);
                 match drain.committed {
                     None if ready => self.final_commit(),
                     Some(Some(committed)) => {
@@ -192,7 +223,7 @@ impl Partition {
     /// Time to commit, if there is anything new.
     pub(super) fn on_tick(&mut self) {
         self.report();
-        if self.tracker.is_dirty() || self.last_commit.elapsed() >= IDLE_COMMIT {
+        if self.tracker.is_dirty() || self.regaining || self.last_commit.elapsed() >= IDLE_COMMIT {
             self.commit_now = true;
         }
         // A renewal saw a waiter, and no commit has proved since that the partition is still ours: as if revoked (!).
@@ -265,9 +296,13 @@ impl Partition {
         self.committing = false;
         self.last_commit = Instant::now();
         let committed = result.is_ok();
+        let passing = matches!(result, Err(CommitError::Retriable(_)));
         match result {
             Ok(()) => {
                 self.prove = None;
+                if std::mem::take(&mut self.regaining) {
+                    self.ask_for_lease();
+                }
                 self.tracker.acked(&snapshot);
                 let chars = snapshot.metadata.encode_utf16().count();
                 let labels = [&*self.id.topic, &self.id.partition.to_string()];
@@ -285,12 +320,21 @@ impl Partition {
                 }
                 return;
             }
-            Err(CommitError::NotOwner(_)) if self.prove.is_some() && matches!(self.mode, Mode::Running) => self.abandon(),
+            Err(CommitError::NotOwner(_)) if (self.prove.is_some() || self.regaining) && matches!(self.mode, Mode::Running) => {
+                self.abandon()
+            }
             Err(_) => {}
         }
+        let now = Instant::now();
         if let Mode::Draining(drain) = &mut self.mode {
-            // A commit of before the drain is not the final one.
-            drain.committed = drain.committed.map(|_| Some(committed));
+            // A commit of before the drain is not the final one; one that met passing trouble is sent again while there is time (F40).
+            drain.committed = match drain.committed {
+                Some(_) if passing && now < drain.deadline => {
+                    drain.again_at = Some(now + COMMIT_PAUSE);
+                    None
+                }
+                sent => sent.map(|_| Some(committed)),
+            };
         }
     }
 

@@ -34,22 +34,20 @@ pub(super) struct Refetched {
 impl Partition {
     /// Takes one batch from the Source.
     pub(super) fn intake(&mut self, batch: &dyn RecordBatch) {
-        let mut taken = 0;
         let mut bytes = 0;
         batch.for_each(&mut |raw| {
             bytes += weight(raw);
-            taken += u64::from(self.take(raw));
+            self.take(raw);
         });
         self.gate.subtract(bytes);
-        self.counts.taken += taken;
         self.shared.metrics.events_consumed.with_label_values(&[&*self.id.topic]).inc_by(batch.len() as u64);
     }
 
-    /// Takes one record; `false`: it was settled before.
-    fn take(&mut self, raw: &dyn RawRecord) -> bool {
+    /// Takes one record, unless it was settled before.
+    fn take(&mut self, raw: &dyn RawRecord) {
         self.counts.newest = raw.timestamp().or(self.counts.newest);
         match self.tracker.intake(raw.offset(), raw.key()) {
-            Intake::Skip => return false,
+            Intake::Skip => return,
             Intake::Rewound => self.forget_log(),
             Intake::Take { attempts: 0, due_ms: None } => {}
             Intake::Take { attempts, due_ms } => {
@@ -57,13 +55,13 @@ impl Partition {
             }
         }
         self.note_gap();
+        self.counts.taken += 1;
         let record = Record::copy_of(&self.id, raw);
         let id = match raw.key() {
             Some(key) => self.lanes.of(Some(key)),
             None => self.lanes.of(cheap_user(raw).as_deref().map(str::as_bytes)),
         };
         self.enqueue(id, record);
-        true
     }
 
     /// Says what the log dropped before it was handled. A gap above the log's start is compaction, or a transaction's marker.
@@ -141,21 +139,27 @@ impl Partition {
         }));
     }
 
-    /// Puts re-read records at the front of their lane. What the log no longer has, or has something else for, is lost to retention.
+    /// Puts re-read records into their lane, as many as it may hold whole. What the log no longer has, or has something else for, is lost to
+    /// retention.
     pub(super) fn on_refetched(&mut self, refetched: Refetched) {
         self.refetching = false;
-        self.lanes[refetched.lane].stubs.drain(..refetched.stubs.len());
-        self.counts.stubs -= refetched.stubs.len() as u64;
-        self.gate.subtract(refetched.stubs.len() * size_of::<Stub>());
+        let id = refetched.lane;
         let mut records = refetched.records.into_iter().peekable();
         for stub in refetched.stubs {
             while records.next_if(|record| record.offset() < stub.offset()).is_some() {}
             let found = records.next_if(|record| record.offset() == stub.offset());
-            match found.filter(|record| self.shared.identify(&self.shared.decode(record.clone())).id == stub.id) {
+            let found = found.filter(|record| self.shared.identify(&self.shared.decode(record.clone())).id == stub.id);
+            let lane = &mut self.lanes[id];
+            if found.as_ref().is_some_and(|record| !lane.queue.is_empty() && lane.queued_bytes + record.footprint() > LANE_BYTES) {
+                break;
+            }
+            lane.stubs.pop_front();
+            self.counts.stubs -= 1;
+            self.gate.subtract(size_of::<Stub>());
+            match found {
                 Some(record) => {
                     let bytes = record.footprint();
                     self.gate.add(bytes);
-                    let lane = &mut self.lanes[refetched.lane];
                     lane.queued_bytes += bytes;
                     lane.queue.push_back(record);
                 }
@@ -167,10 +171,10 @@ impl Partition {
                 }
             }
         }
-        if self.lanes[refetched.lane].len() == 0 {
-            self.lanes.remove(refetched.lane);
+        if self.lanes[id].len() == 0 {
+            self.lanes.remove(id);
         } else {
-            self.make_ready(refetched.lane);
+            self.make_ready(id);
         }
     }
 
@@ -178,7 +182,9 @@ impl Partition {
     pub(super) fn check_overflow(&mut self, id: LaneId) {
         let options = &self.shared.options;
         let lane = &self.lanes[id];
-        let Some(work) = lane.work.as_ref().filter(|work| work.failed()) else { return };
+        // A dead letter that is under way, or held back by the breaker, is no failing event any more.
+        let failing = !matches!(lane.stage, Stage::Burying | Stage::Finishing);
+        let Some(work) = lane.work.as_ref().filter(|work| failing && work.failed()) else { return };
         let too_many = lane.len() as u64 > options.max_held_events;
         if lane.overflowing || !(too_many || work.since.elapsed() > options.max_hold_age) {
             return;
@@ -188,16 +194,14 @@ impl Partition {
                 tracing::error!(kafka.partition = %self.id, events = lane.len(), "a failing event holds up too much of its user's backlog; it goes to the dlq in order");
                 let lane = &mut self.lanes[id];
                 lane.overflowing = true;
-                if let Some(work) = &mut lane.work {
-                    work.overflowed = true;
-                }
+                // What runs may still succeed; what waits is given up at its turn.
                 if lane.stage == Stage::Waiting {
                     self.make_ready(id);
                 }
             }
             super::OnOverflow::PausePartition => {
-                self.paused = true;
-                self.gate.set_budget(0);
+                self.paused = Some(id);
+                self.gate.set_paused(true);
             }
         }
     }

@@ -125,16 +125,29 @@ const BREAKER_PROBE: Duration = Duration::from_secs(1);
 ///
 /// Open, it lets one dead letter a second through. Its verdict stands, so a truly bad batch still drains, and the breaker
 /// closes as soon as enough events succeed again.
+#[derive(Debug)]
 pub(super) struct Breaker {
     ratio: f64,
     state: Mutex<BreakerState>,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct BreakerState {
     recent: VecDeque<bool>,
     dead: usize,
+    /// Admitted and not settled yet.
+    under_way: usize,
     next_probe: Option<Instant>,
+}
+
+/// A dead letter on its way; dropped when its event is settled, or left behind.
+#[derive(Debug)]
+pub(super) struct Admission(Arc<Breaker>);
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        self.0.lock().under_way -= 1;
+    }
 }
 
 impl Breaker {
@@ -157,25 +170,25 @@ impl Breaker {
         (open != was_open).then_some(open)
     }
 
-    /// Whether a dead letter may go now; else when to ask again.
-    pub(super) fn admit(&self, now: Instant) -> Result<(), Instant> {
-        let mut state = self.lock();
-        if !self.is_open(&state) {
-            state.next_probe = None;
-            return Ok(());
-        }
-        match state.next_probe {
-            Some(at) if now < at => Err(at),
-            _ => {
-                state.next_probe = Some(now + BREAKER_PROBE);
-                Ok(())
+    /// Whether a dead letter may go now; else when to ask again. Those under way count as dead: their broker may take its time.
+    pub(super) fn admit(this: &Arc<Self>, now: Instant) -> Result<Admission, Instant> {
+        let mut state = this.lock();
+        if this.is_open(&state) {
+            if let Some(at) = state.next_probe.filter(|at| now < *at) {
+                return Err(at);
             }
+            state.next_probe = Some(now + BREAKER_PROBE);
+        } else {
+            state.next_probe = None;
         }
+        state.under_way += 1;
+        Ok(Admission(Arc::clone(this)))
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "at most 200")]
+    #[expect(clippy::cast_precision_loss, reason = "counts of events held")]
     fn is_open(&self, state: &BreakerState) -> bool {
-        state.dead >= BREAKER_MINIMUM && state.dead as f64 > self.ratio * state.recent.len() as f64
+        let (dead, all) = (state.dead + state.under_way, state.recent.len() + state.under_way);
+        dead >= BREAKER_MINIMUM && dead as f64 > self.ratio * all as f64
     }
 
     fn lock(&self) -> MutexGuard<'_, BreakerState> {
@@ -219,19 +232,19 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_bad_deploy_does_not_empty_the_topic_into_the_dlq() {
-        let breaker = Breaker::new(0.5);
+        let breaker = Arc::new(Breaker::new(0.5));
         for _ in 0..49 {
             assert_eq!(breaker.settled(true), None);
         }
         assert_eq!(breaker.settled(true), Some(true), "the 50th dead of 50 opens it");
         let now = Instant::now();
-        assert_eq!(breaker.admit(now), Ok(()), "one probe goes through");
-        assert_eq!(breaker.admit(now), Err(now + BREAKER_PROBE));
-        assert_eq!(breaker.admit(now + BREAKER_PROBE), Ok(()));
+        assert!(Breaker::admit(&breaker, now).is_ok(), "one probe goes through");
+        assert_eq!(Breaker::admit(&breaker, now).err(), Some(now + BREAKER_PROBE));
+        assert!(Breaker::admit(&breaker, now + BREAKER_PROBE).is_ok());
         for _ in 0..50 {
             breaker.settled(false);
         }
-        assert_eq!(breaker.admit(now), Ok(()));
-        assert_eq!(breaker.admit(now), Ok(()), "closed again: as many die as live");
+        assert!(Breaker::admit(&breaker, now).is_ok());
+        assert!(Breaker::admit(&breaker, now).is_ok(), "closed again: as many die as live");
     }
 }

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Left, Shared,
     check::Checked,
+    dead::Cause,
     dispatch::{Queues, RunDone},
     drain::Mode,
     guard::NoAnswer,
@@ -58,10 +59,13 @@ pub(super) enum Io {
         lanes: Vec<LaneId>,
         result: Result<(), NoAnswer>,
     },
-    Swept,
+    Swept {
+        left: Vec<i64>,
+    },
     /// `None`: not written, and not tried again.
     Buried {
         lane: LaneId,
+        cause: Cause,
         acked: Option<Acked>,
     },
     Finished {
@@ -90,10 +94,12 @@ pub(super) struct Partition {
     pub(super) shared: Arc<Shared>,
     pub(super) id: TopicPartition,
     pub(super) gate: Arc<Gate>,
+    /// Where this assignment began: everything below is settled.
+    pub(super) start: i64,
     /// First offset that the log had when the partition was assigned.
     pub(super) log_start: i64,
     /// Not read until an overflowing lane has moved (`on_overflow = "pause_partition"`).
-    pub(super) paused: bool,
+    pub(super) paused: Option<LaneId>,
     pub(super) mode: Mode,
     inbox: mpsc::Receiver<Box<dyn RecordBatch>>,
     inbox_open: bool,
@@ -108,6 +114,8 @@ pub(super) struct Partition {
     pub(super) lease: LeaseState,
     /// The lease was told to somebody who waits: prove membership by a commit.
     pub(super) prove: Option<Instant>,
+    /// The lease was lost while the group counts the partition as ours: it is asked for again once a commit has proved that.
+    pub(super) regaining: bool,
     pub(super) remembered: HashMap<i64, EventRecord>,
     /// Offsets up to this one may be in a dead owner's hands: their runs are counted before they start.
     pub(super) suspects_below: Option<i64>,
@@ -178,8 +186,9 @@ impl Partition {
             owner: shared.new_owner(),
             id: assignment.partition,
             gate: assignment.gate,
+            start: assignment.start,
             log_start: assignment.log_start,
-            paused: false,
+            paused: None,
             mode: Mode::Running,
             inbox: assignment.inbox,
             inbox_open: true,
@@ -188,6 +197,7 @@ impl Partition {
             hints: HashMap::new(),
             lease: LeaseState::Asking,
             prove: None,
+            regaining: false,
             remembered: HashMap::new(),
             suspects_below: None,
             mark: -1,
@@ -260,8 +270,8 @@ impl Partition {
     /// Starts whatever can be started without waiting.
     fn advance(&mut self) {
         if self.mode.works() {
-            self.start_refetch();
             self.start_check();
+            self.start_refetch();
             self.dispatch();
             self.start_bury();
         }
@@ -280,6 +290,11 @@ impl Partition {
         }
     }
 
+    /// Whether verdicts can be written down now: under the lease, or not at all where the configuration says so.
+    pub(super) fn may_write(&self) -> bool {
+        self.held().is_some() || self.shared.guard.bypassing()
+    }
+
     /// The lease, where one is held.
     pub(super) fn held(&self) -> Option<&Arc<Held>> {
         match &self.lease {
@@ -292,7 +307,17 @@ impl Partition {
         let stalled = self.stalled.then(|| Instant::now() + super::lease::MARGIN / 4);
         // A drain that waits for the answer to an older commit is woken by that.
         let drain = self.mode.deadline().filter(|_| !self.committing);
-        [self.timer.next(), self.bury_again_at, self.twins_ask_at, stalled, drain].into_iter().flatten().min()
+        let more = self.has_more().then(Instant::now);
+        [self.timer.next(), self.bury_again_at, self.twins_ask_at, stalled, drain, more].into_iter().flatten().min()
+    }
+
+    /// Whether one step of `advance` has left work for an earlier one: the next round must not wait for anything.
+    fn has_more(&self) -> bool {
+        let may_run = self.mode.works() && self.may_run(Instant::now());
+        let check = !self.ready.is_empty() && !self.checking;
+        let bury = !self.to_bury.is_empty() && self.bury_again_at.is_none();
+        let save = !self.to_save.is_empty() && !self.saving && self.may_write();
+        save || may_run && (check || bury)
     }
 
     fn on_timer(&mut self) {
@@ -320,8 +345,11 @@ impl Partition {
             Io::Checked(checked) => self.on_checked(checked),
             Io::Granted { queue, permit } => self.on_granted(queue, permit),
             Io::Saved { lanes, result } => self.on_saved(lanes, result),
-            Io::Swept => self.saving = false,
-            Io::Buried { lane, acked } => self.on_buried(lane, acked),
+            Io::Swept { left } => {
+                self.saving = false;
+                self.removable.extend(left);
+            }
+            Io::Buried { lane, cause, acked } => self.on_buried(lane, &cause, acked),
             Io::Finished { lanes, result } => self.on_finished(lanes, result),
             Io::Committed { snapshot, result } => self.on_committed(snapshot, result),
             Io::Refetched(refetched) => self.on_refetched(refetched),

@@ -4,7 +4,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicI64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -71,6 +71,7 @@ pub struct Gate {
     held: AtomicUsize,
     hold_at: AtomicUsize,
     resume_at: AtomicUsize,
+    paused: AtomicBool,
     log_end: AtomicI64,
 }
 
@@ -80,6 +81,7 @@ impl Default for Gate {
             held: AtomicUsize::new(0),
             hold_at: AtomicUsize::new(usize::MAX),
             resume_at: AtomicUsize::new(usize::MAX),
+            paused: AtomicBool::new(false),
             log_end: AtomicI64::new(-1),
         }
     }
@@ -101,7 +103,7 @@ impl Gate {
         self.held.load(Ordering::Relaxed)
     }
 
-    /// Sets this partition's budget: held from 80 % of it, read again below 50 %. Zero holds it until called again.
+    /// Sets this partition's budget: held from 80 % of it, read again below 50 %.
     pub fn set_budget(&self, bytes: usize) {
         self.hold_at.store(bytes / 5 * 4, Ordering::Relaxed);
         self.resume_at.store(bytes / 2, Ordering::Relaxed);
@@ -110,7 +112,12 @@ impl Gate {
     /// Whether the Source may read, given whether it was reading until now.
     pub fn open(&self, was_open: bool) -> bool {
         let limit = if was_open { &self.hold_at } else { &self.resume_at };
-        self.held() < limit.load(Ordering::Relaxed)
+        !self.paused.load(Ordering::Relaxed) && self.held() < limit.load(Ordering::Relaxed)
+    }
+
+    /// Holds the partition whatever its budget, or lets it go again.
+    pub fn set_paused(&self, paused: bool) {
+        self.paused.store(paused, Ordering::Relaxed);
     }
 
     /// The log's end (next offset to be written) as last seen by the Source, for the lag.

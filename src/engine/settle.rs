@@ -11,6 +11,7 @@ use super::{
     dispatch::RunDone,
     guard::NoAnswer,
     lane::{LaneId, Stage},
+    limits::Breaker,
     partition::{Io, Partition},
     ports::{Acked, Member},
     work::{PartState, Subject, Verdict},
@@ -79,7 +80,7 @@ impl Partition {
 
     /// Sends the next save, if none is under way. Fields of settled events that a commit has covered go with it.
     pub(super) fn start_save(&mut self) {
-        if self.saving || self.to_save.is_empty() {
+        if self.saving || self.to_save.is_empty() || !self.may_write() {
             return;
         }
         self.saving = true;
@@ -109,31 +110,37 @@ impl Partition {
         if self.saving {
             return;
         }
-        let mut changes = Vec::new();
+        let mut covered: Vec<i64> = Vec::new();
         self.removable.retain(|&offset| {
-            let covered = offset < committed;
-            if covered {
-                changes.push((offset, None));
+            let goes = offset < committed;
+            if goes {
+                covered.push(offset);
             }
-            !covered
+            !goes
         });
-        if changes.is_empty() {
+        if covered.is_empty() {
             return;
         }
         self.saving = true;
         let shared = Arc::clone(&self.shared);
         self.io.push(Box::pin(async move {
-            // Not repeated: a record left behind is ignored by its identity and ends with its time to live.
-            if let Err(error) = shared.guard.store().save(&held.lease, changes).await {
-                tracing::debug!(error = %error, "records of settled events not removed");
-            }
-            Io::Swept
+            let changes = covered.iter().map(|&offset| (offset, None)).collect();
+            let left = match shared.guard.store().save(&held.lease, changes).await {
+                Ok(()) => Vec::new(),
+                Err(error) => {
+                    tracing::debug!(error = %error, "records of settled events not removed; trying again after the next commit");
+                    covered
+                }
+            };
+            Io::Swept { left }
         }));
     }
 
     pub(super) fn on_saved(&mut self, lanes: Vec<LaneId>, result: Result<(), NoAnswer>) {
         self.saving = false;
         if result == Err(NoAnswer::Fenced) {
+            // Written again under the next lease.
+            self.to_save.extend(lanes);
             return self.lease_gone();
         }
         let now = Instant::now();
@@ -155,6 +162,9 @@ impl Partition {
     /// Backoff: this lane alone waits.
     pub(super) fn wait(&mut self, id: LaneId, due: Instant) {
         let lane = &mut self.lanes[id];
+        if lane.overflowing {
+            return self.make_ready(id);
+        }
         lane.stage = Stage::Waiting;
         if let Some(work) = &mut lane.work {
             work.at_work = None;
@@ -173,16 +183,24 @@ impl Partition {
 
     /// Publishes dead letters that the breaker lets through.
     pub(super) fn start_bury(&mut self) {
+        let now = Instant::now();
+        // The next owner writes what is not written under this lease (F71).
+        if !self.to_bury.is_empty() && !self.may_run(now) {
+            self.stalled = true;
+            return;
+        }
         while self.bury_again_at.is_none() {
             let Some(&id) = self.to_bury.front() else { return };
-            let now = Instant::now();
-            let Some(work) = &self.lanes[id].work else { return };
+            let Some(work) = &mut self.lanes[id].work else { return };
             let cause = Cause::of(work);
-            if cause.reason != DeadReason::UserOverflow
-                && let Err(at) = self.shared.breaker.admit(now)
-            {
-                self.bury_again_at = Some(at);
-                return;
+            if cause.reason != DeadReason::UserOverflow {
+                match Breaker::admit(&self.shared.breaker, now) {
+                    Ok(admission) => work.admission = Some(admission),
+                    Err(at) => {
+                        self.bury_again_at = Some(at);
+                        return;
+                    }
+                }
             }
             self.to_bury.pop_front();
             let schedule = self.shared.schedules.schedule_for(work.subject.event_type().unwrap_or_default());
@@ -190,27 +208,28 @@ impl Partition {
             let ago = self.shared.keeper.store_ms(now).saturating_sub(work.first_failed_ms);
             let first = if work.failed() { wall - chrono::TimeDelta::milliseconds(i64::try_from(ago).unwrap_or_default()) } else { wall };
             let letter = dead::letter(work, &cause, &self.shared.origin, &schedule.to_string(), wall, first);
-            let shared = Arc::clone(&self.shared);
+            let (shared, held) = (Arc::clone(&self.shared), self.held().cloned());
             let last = self.last_letters.clone();
             self.burying += 1;
             self.io.push(Box::pin(async move {
-                let acked = dead::bury(&*shared.publisher, &shared.metrics, letter, &last).await;
-                Io::Buried { lane: id, acked }
+                let acked = dead::bury(&shared, held.as_deref(), letter, &last).await;
+                let reason = if acked.is_some_and(|(_, stub)| stub) { DeadReason::Oversize } else { cause.reason };
+                Io::Buried { lane: id, cause: Cause { reason, ..cause }, acked: acked.map(|(acked, _)| acked) }
             }));
         }
     }
 
-    pub(super) fn on_buried(&mut self, id: LaneId, acked: Option<Acked>) {
+    pub(super) fn on_buried(&mut self, id: LaneId, cause: &Cause, acked: Option<Acked>) {
         self.burying -= 1;
         let Some(acked) = acked else { return };
         let Some(work) = &self.lanes[id].work else { return };
-        let (cause, label) = (Cause::of(work), self.shared.label(work.subject.event_type()));
+        let label = self.shared.label(work.subject.event_type());
         self.shared.metrics.dead_letters.with_label_values(&[&*self.id.topic, &*label, cause.reason.code()]).inc();
         tracing::error!(
             event.id = work.subject.id(), event.r#type = &*label, dlq.reason = cause.reason.code(), dlq.partition = acked.partition, dlq.offset = acked.offset,
             kafka.partition = %self.id, kafka.offset = work.offset, retry.attempts = cause.attempts, handler = cause.handlers, error = cause.error, "event dead-lettered"
         );
-        self.shared.alerts.dead_letter(&label, &cause, &self.id, work.offset);
+        self.shared.alerts.dead_letter(&label, cause, &self.id, work.offset);
         self.finish(id);
     }
 
@@ -227,6 +246,9 @@ impl Partition {
     /// Sends the next verdicts, if none are under way; only under a valid lease (!).
     pub(super) fn start_finish(&mut self) {
         if self.finishing || self.to_finish.is_empty() {
+            return;
+        }
+        if !self.may_write() {
             return;
         }
         let Some(held) = self.held().cloned() else {
@@ -250,7 +272,11 @@ impl Partition {
     pub(super) fn on_finished(&mut self, lanes: Vec<LaneId>, result: Result<usize, NoAnswer>) {
         self.finishing = false;
         match result {
-            Err(NoAnswer::Fenced) => return self.lease_gone(),
+            Err(NoAnswer::Fenced) => {
+                // Written again under the next lease.
+                self.to_finish.extend(lanes);
+                return self.lease_gone();
+            }
             Ok(added) if added < lanes.len() => {
                 tracing::warn!(kafka.partition = %self.id, events = lanes.len() - added, "another worker finished the same event ids in the meantime");
             }
@@ -276,6 +302,9 @@ impl Partition {
     pub(super) fn settle(&mut self, id: LaneId, settled: Settled) {
         let Some(work) = self.lanes[id].work.take() else { return };
         let label = self.shared.label(work.subject.event_type());
+        if !matches!(settled, Settled::Dead(_)) {
+            self.lanes[id].overflowing = false;
+        }
         if work.recorded {
             self.removable.push_back(work.offset);
         }
@@ -310,9 +339,9 @@ impl Partition {
         if settled == Settled::Unrouted {
             self.shared.unrouted(label);
         }
-        if self.paused {
-            self.paused = false;
-            self.gate.set_budget(self.shared.share());
+        if self.paused == Some(id) {
+            self.paused = None;
+            self.gate.set_paused(false);
         }
         if self.lanes[id].len() == 0 {
             self.lanes.remove(id);
@@ -332,9 +361,9 @@ fn failure_text(outcome: &Outcome) -> String {
     }
 }
 
-/// Whether a part waits for its run, for `drain`.
+/// Whether some handlers are through and others have runs to come, for `drain`.
 pub(super) fn half_finished(parts: &[super::work::Part]) -> bool {
     let any = |wanted: fn(&PartState) -> bool| parts.iter().any(|part| wanted(&part.state));
     any(|state| matches!(state, PartState::Done | PartState::Dropped | PartState::Dead { .. }))
-        && any(|state| matches!(state, PartState::Pending))
+        && any(|state| matches!(state, PartState::Pending | PartState::Retry { .. }))
 }

@@ -2,15 +2,13 @@
 
 use std::{
     collections::HashSet,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use chrono::{DateTime, Utc};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::{
     Alerts, OnOverflow, Rules, WhenDown,
@@ -129,10 +127,10 @@ pub(super) struct Shared {
     pub(super) origin: Origin,
     pub(super) permits: Permits,
     pub(super) at_work: AtWork,
-    pub(super) breaker: Breaker,
+    pub(super) breaker: Arc<Breaker>,
     pub(super) conservation: Conservation,
-    /// Each partition's part of the memory budget.
-    pub(super) share: AtomicUsize,
+    /// Why the process must end, where something beyond repair was met.
+    fatal: Fatal,
     rng: Mutex<fastrand::Rng>,
     told_unrouted: Mutex<HashSet<Label>>,
     unknown: Label,
@@ -162,9 +160,9 @@ impl Shared {
                 worker: Arc::clone(&options.worker),
             },
             at_work: AtWork::default(),
-            breaker: Breaker::new(options.breaker_ratio),
+            breaker: Arc::new(Breaker::new(options.breaker_ratio)),
             conservation: Conservation::default(),
-            share: AtomicUsize::new(usize::MAX),
+            fatal: Fatal::default(),
             rng: Mutex::new(fastrand::Rng::with_seed(options.seed)),
             told_unrouted: Mutex::default(),
             unknown: "unknown".into(),
@@ -210,6 +208,18 @@ impl Shared {
         }
     }
 
+    /// Something beyond repair was met: the engine ends.
+    pub(super) fn fail(&self, error: &str) {
+        self.fatal.reason.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| error.to_owned());
+        self.fatal.met.cancel();
+    }
+
+    /// Resolves when something beyond repair was met.
+    pub(super) async fn failed(&self) -> String {
+        self.fatal.met.cancelled().await;
+        self.fatal.reason.lock().unwrap_or_else(PoisonError::into_inner).clone().unwrap_or_default()
+    }
+
     /// A new owner's name: one per assignment.
     pub(super) fn new_owner(&self) -> Arc<str> {
         let number = self.rng.lock().unwrap_or_else(PoisonError::into_inner).u64(..);
@@ -219,11 +229,6 @@ impl Shared {
     /// Randomness of a partition's own.
     pub(super) fn fork_rng(&self) -> fastrand::Rng {
         self.rng.lock().unwrap_or_else(PoisonError::into_inner).fork()
-    }
-
-    /// Each partition's part of the memory budget.
-    pub(super) fn share(&self) -> usize {
-        self.share.load(Ordering::Relaxed)
     }
 
     /// A known type that nobody handles: said once.
@@ -253,4 +258,11 @@ impl Conservation {
     pub(super) fn broken(&self) -> i64 {
         i64::try_from(self.0.lock().unwrap_or_else(PoisonError::into_inner).len()).unwrap_or(i64::MAX)
     }
+}
+
+/// Something beyond repair, and what it was.
+#[derive(Debug, Default)]
+struct Fatal {
+    met: CancellationToken,
+    reason: Mutex<Option<String>>,
 }

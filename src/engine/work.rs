@@ -6,7 +6,7 @@ use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 
 use super::{
     Rules,
-    limits::AtWorkGuard,
+    limits::{Admission, AtWorkGuard},
     ports::{EventRecord, HandlerRecord, HandlerState, Member},
 };
 use crate::{
@@ -146,12 +146,14 @@ pub(super) struct Work {
     pub(super) since: Instant,
     /// The lane was told to give up on it.
     pub(super) overflowed: bool,
+    /// Its dead letter is under way, or waits for its settlement: counted by the breaker.
+    pub(super) admission: Option<Admission>,
 }
 
 impl Work {
     /// What follows now.
     pub(super) fn verdict(&self, now: Instant) -> Verdict {
-        if matches!(self.subject, Subject::Rejected(_)) || self.overflowed || self.crash_looped() {
+        if matches!(self.subject, Subject::Rejected(_)) || self.crash_looped() {
             return if self.parts.iter().any(|part| part.state == PartState::Running) { Verdict::Running } else { Verdict::Dead };
         }
         let (mut running, mut run, mut dead, mut effect, mut due) = (false, false, false, false, None::<Instant>);
@@ -168,6 +170,8 @@ impl Work {
         }
         match (running, run, due, dead) {
             (true, ..) => Verdict::Running,
+            // A user's backlog is given up; what has finished has finished.
+            _ if self.overflowed && (run || due.is_some()) => Verdict::Dead,
             (_, true, ..) => Verdict::Run,
             (_, _, Some(due), _) => Verdict::Wait(due),
             (.., true) => Verdict::Dead,

@@ -103,12 +103,18 @@ pub struct Published {
     pub log: Mutex<Vec<Message>>,
     pub failing: Mutex<Option<PublishError>>,
     pub attempts: Mutex<usize>,
+    /// From the sending of a record to its acknowledgement.
+    pub takes: Mutex<Duration>,
 }
 
 impl Publisher for Published {
     fn publish(&self, message: Message) -> BoxFuture<'_, Result<Acked, PublishError>> {
         Box::pin(async move {
             *self.attempts.lock().unwrap() += 1;
+            let takes = *self.takes.lock().unwrap();
+            if !takes.is_zero() {
+                tokio::time::sleep(takes).await;
+            }
             if let Some(error) = self.failing.lock().unwrap().clone()
                 && !(error == PublishError::TooLarge && message.value.as_ref().is_some_and(|value| value.is_empty()))
             {
@@ -251,12 +257,24 @@ impl Rig {
         inbox.send(Box::new(records)).await.ok().unwrap();
     }
 
+    /// Delivers records, unless the engine has let go of the partition.
+    pub async fn deliver_if_open(&self, partition: &TopicPartition, records: Vec<RecordParts>) {
+        if !self.inboxes[partition].0.is_closed() {
+            self.deliver(partition, records).await;
+        }
+    }
+
     /// Takes partitions away the polite way, and waits until they are drained.
     pub async fn revoke(&mut self, partition: &TopicPartition) {
         let (drained, answer) = oneshot::channel();
         self.source.send(SourceEvent::Revoked { partitions: vec![partition.clone()], drained }).await.ok().unwrap();
         let _dropped = answer.await;
         self.inboxes.remove(partition);
+    }
+
+    /// Whether the engine has ended by itself.
+    pub fn ended(&self) -> bool {
+        self.engine.is_finished()
     }
 
     /// Ends the engine.
