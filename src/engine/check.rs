@@ -221,8 +221,7 @@ impl Partition {
         });
         // Another event's record at this offset (a recreated topic) is ignored.
         if let Some(known) = self.remembered.remove(&offset).filter(|known| known.id == member.id) {
-            let due = now + remaining(known.due_ms, store_ms, schedule);
-            work.restore(&known, due, self.shared.rules);
+            work.restore(&known, |due_ms| now + remaining(due_ms, store_ms, schedule), self.shared.rules);
         }
         if let Some(hint) = hint.filter(|_| is_event) {
             let due = now + remaining(hint.due_ms.unwrap_or_default(), self.shared.clock.now_ms(), schedule);

@@ -338,6 +338,8 @@ pub struct HandlerRecord {
     pub handler: String,
     /// Failures so far.
     pub attempts: u32,
+    /// Next run, on the store's clock, milliseconds since 1970; 0: none waits.
+    pub due_ms: u64,
     /// Where it stands.
     pub state: HandlerState,
 }
@@ -367,8 +369,6 @@ pub struct EventRecord {
     pub id: [u8; 16],
     /// Runs begun and not answered.
     pub starts: u32,
-    /// Next run, on the store's clock, milliseconds since 1970; 0: none waits.
-    pub due_ms: u64,
     /// First failure, on the store's clock; 0: none yet.
     pub first_failed_ms: u64,
     /// Per handler; a handler that is not listed has not failed and not finished.

@@ -269,27 +269,26 @@ impl Work {
 
     /// What the store has to remember of it. `store_ms`: the store's clock at `now`.
     pub(super) fn to_record(&self, now: Instant, store_ms: u64) -> EventRecord {
-        let mut due_ms = 0;
         let mut handlers = Vec::with_capacity(self.parts.len());
         for part in &self.parts {
+            let mut due_ms = 0;
             let state = match &part.state {
                 PartState::Pending | PartState::Running => continue,
                 PartState::Done => HandlerState::Done,
                 PartState::Dropped => HandlerState::Dropped,
                 PartState::Retry { due } => {
-                    let at = store_ms + millis(due.saturating_duration_since(now));
-                    due_ms = if due_ms == 0 { at } else { at.min(due_ms) };
+                    due_ms = store_ms + millis(due.saturating_duration_since(now));
                     HandlerState::Retry
                 }
                 PartState::Dead { reason, error } => HandlerState::Dead { reason: *reason, error: error.clone() },
             };
-            handlers.push(HandlerRecord { handler: part.name.to_string(), attempts: part.attempts, state });
+            handlers.push(HandlerRecord { handler: part.name.to_string(), attempts: part.attempts, due_ms, state });
         }
-        EventRecord { id: self.member.id, starts: self.starts, due_ms, first_failed_ms: self.first_failed_ms, handlers }
+        EventRecord { id: self.member.id, starts: self.starts, first_failed_ms: self.first_failed_ms, handlers }
     }
 
-    /// Takes up what the store or the commit map remembers. `due`: when the earliest retry comes, already clamped.
-    pub(super) fn restore(&mut self, record: &EventRecord, due: Instant, rules: Rules) {
+    /// Takes up what the store or the commit map remembers. `due`: when a written due time comes, clamped.
+    pub(super) fn restore(&mut self, record: &EventRecord, due: impl Fn(u64) -> Instant, rules: Rules) {
         self.recorded = true;
         self.starts = record.starts;
         self.first_failed_ms = record.first_failed_ms;
@@ -297,8 +296,8 @@ impl Work {
             let state = match &known.state {
                 HandlerState::Done => PartState::Done,
                 HandlerState::Dropped => PartState::Dropped,
-                HandlerState::Retry => PartState::Retry { due },
-                HandlerState::Dead { .. } if !rules.recorded_dead_stays => PartState::Retry { due },
+                HandlerState::Retry => PartState::Retry { due: due(known.due_ms) },
+                HandlerState::Dead { .. } if !rules.recorded_dead_stays => PartState::Retry { due: due(known.due_ms) },
                 HandlerState::Dead { reason, error } => PartState::Dead { reason: *reason, error: error.clone() },
             };
             let found = self.parts.iter_mut().find(|part| *part.name == *known.handler);

@@ -108,8 +108,13 @@ fn started(offset: i64, id: [u8; 16]) -> Check {
 fn failed(id: u8) -> EventRecord {
     let dead = HandlerState::Dead { reason: DeadReason::Permanent, error: String::from("400 — näh") };
     let states = [HandlerState::Done, HandlerState::Dropped, HandlerState::Retry, dead];
-    let handlers = states.into_iter().zip(0..).map(|(state, at)| HandlerRecord { handler: format!("handler-{at}"), attempts: at, state });
-    EventRecord { id: [id; 16], starts: 2, due_ms: 1_700_000_000_123, first_failed_ms: 1_700_000_000_000, handlers: handlers.collect() }
+    let handlers = states.into_iter().zip(0..).map(|(state, at)| HandlerRecord {
+        handler: format!("handler-{at}"),
+        attempts: at,
+        due_ms: if state == HandlerState::Retry { 1_700_000_000_123 } else { 0 },
+        state,
+    });
+    EventRecord { id: [id; 16], starts: 2, first_failed_ms: 1_700_000_000_000, handlers: handlers.collect() }
 }
 
 pub async fn remembered(store: &dyn DedupeStore, lease: &Lease) -> Remembered {

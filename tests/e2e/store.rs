@@ -343,7 +343,7 @@ async fn a_redis_that_hangs_is_unavailable_within_the_limit_and_late_calls_do_no
     let limits = Timing { answer: Duration::from_millis(300), connect: Duration::from_millis(300), ..Timing::default() };
     let redis = Redis::new(stack.redis(), |options| options.timing = limits).await;
     let (lease, _) = take(&redis.one, &partition(0), "a", 0).await;
-    let record = |attempt| Some(EventRecord { due_ms: attempt, ..EventRecord::default() });
+    let record = |attempt| Some(EventRecord { first_failed_ms: attempt, ..EventRecord::default() });
     let start = || Check { starts: vec![(9, [9; 16])], mark: Some(9), ..Check::default() };
     stack.stop("redis");
     for attempt in 0..6 {
@@ -360,7 +360,7 @@ async fn a_redis_that_hangs_is_unavailable_within_the_limit_and_late_calls_do_no
     let kept = remembered(&redis.one, &lease).await;
     assert_eq!(kept.mark, Some(12));
     assert_eq!(
-        kept.records.iter().map(|(offset, record)| (*offset, record.due_ms, record.starts)).collect::<Vec<_>>(),
+        kept.records.iter().map(|(offset, record)| (*offset, record.first_failed_ms, record.starts)).collect::<Vec<_>>(),
         [(1, 100, 0), (9, 0, 1)]
     );
 }
@@ -402,7 +402,7 @@ async fn a_connection_that_went_mute_is_replaced() {
 async fn a_save_that_arrives_after_a_later_one_is_not_taken() {
     let redis = Redis::new(stack_or_skip!(Stack::shared()).redis(), |_| {}).await;
     let (lease, _) = take(&redis.one, &partition(0), "a", 0).await;
-    redis.one.save(&lease, vec![(1, Some(EventRecord { due_ms: 2, ..EventRecord::default() }))]).await.unwrap();
+    redis.one.save(&lease, vec![(1, Some(EventRecord { first_failed_ms: 2, ..EventRecord::default() }))]).await.unwrap();
     let key = format!("{}:lease:{{{}}}", redis.base, partition(0));
     let _: i64 = redis.ask(&["HSET", &key, "seq", "1000"]).await;
     assert!(is_away(&redis.one.save(&lease, vec![(1, None)]).await));

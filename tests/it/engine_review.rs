@@ -629,6 +629,30 @@ async fn a_producer_beyond_repair_ends_the_engine() {
     assert!(rig.ended(), "two minutes later it still tries: {} times", rig.published.attempts.lock().unwrap());
 }
 
+/// Section 2: never earlier than 0.9 of the delay, and the server's Retry-After overrides it: per handler, also after a handover.
+#[tokio::test(start_paused = true)]
+async fn after_a_handover_each_handler_runs_at_its_own_due_time() {
+    let later = |seconds| Err(Failure::Transient { error: "busy".into(), after: Some(Duration::from_secs(seconds)) });
+    let mut setup = Setup::default().and("patient", &["*"], move |run| if run.attempt == 1 { later(600) } else { Ok(Handled::Done) }).and(
+        "hasty",
+        &["*"],
+        move |run| if run.attempt == 1 { later(20) } else { Ok(Handled::Done) },
+    );
+    setup.schedules = Some(steady(&[600]));
+    let mut rig = Rig::start(setup);
+    let partition = rig.assign("task-events", 0, None).await;
+    let records = events_of("user-1", 0..1);
+    rig.deliver(&partition, records.clone()).await;
+    rig.until("both failed", |rig| rig.effects().len() == 2).await;
+    pass(5).await;
+    rig.revoke(&partition).await;
+    let partition = rig.assign("task-events", 0, Some(rig.last_commit())).await;
+    rig.deliver(&partition, records).await;
+    rig.until("it is committed", |rig| rig.committed() == 1).await;
+    let at = rig.effects().iter().find(|effect| effect.handler == "patient" && effect.attempt == 2).unwrap().at;
+    assert!(at >= seconds(540), "asked for 600 s, ran after {at:?}");
+}
+
 // === the log, read again ===
 
 /// The invariant: what the log still has is never settled as lost. A broker that takes its time is no retention.

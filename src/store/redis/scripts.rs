@@ -99,6 +99,8 @@ impl Scripts {
     }
 }
 
+/// Starts and their epoch stand at the same place in versions 1 and 2 of a record.
+///
 /// The mark never goes back, not even when an older call arrives late. A start is counted once per owner until it is answered, however
 /// often a slow Redis makes the owner ask: an owner that died left one unanswered run.
 const BEGIN: &str = held!(
@@ -113,13 +115,13 @@ for i = 6, #ARGV, 2 do
   local offset, id = ARGV[i], ARGV[i + 1]
   local old = redis.call('HGET', KEYS[3], offset)
   local new
-  if old and old:byte(1) == 1 and old:sub(2, 17) == id then
+  if old and old:byte(1) <= 2 and old:sub(2, 17) == id then
     local starts = struct.unpack('>I4', old, 18)
     if starts == 0 or old:sub(22, 29) ~= ARGV[5] then
       new = old:sub(1, 17) .. struct.pack('>I4', starts + 1) .. ARGV[5] .. old:sub(30)
     end
   else
-    new = '\\1' .. id .. struct.pack('>I4', 1) .. ARGV[5] .. string.rep('\\0', 18)
+    new = '\\2' .. id .. struct.pack('>I4', 1) .. ARGV[5] .. string.rep('\\0', 10)
   end
   if new then redis.call('HSET', KEYS[3], offset, new) end
 end
@@ -157,7 +159,7 @@ for i = 5, #ARGV, 2 do
     redis.call('HDEL', KEYS[2], offset)
   else
     local old = redis.call('HGET', KEYS[2], offset)
-    if old and old:sub(1, 17) == new:sub(1, 17) then new = new:sub(1, 21) .. old:sub(22, 29) .. new:sub(30) end
+    if old and old:byte(1) <= 2 and old:sub(2, 17) == new:sub(2, 17) then new = new:sub(1, 21) .. old:sub(22, 29) .. new:sub(30) end
     redis.call('HSET', KEYS[2], offset, new)
   end
 end
