@@ -262,6 +262,22 @@ fn every_module_uses_only_those_above_it() {
     assert!(violations.is_empty(), "\n{}\n", violations.join("\n"));
 }
 
+#[test]
+fn every_dependency_is_used() {
+    let manifest: toml::Table = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")).unwrap().parse().unwrap();
+    let ignored = manifest["package"].get("metadata").and_then(|metadata| metadata.get("cargo-machete")?.get("ignored")?.as_array());
+    let ignored: Vec<_> = ignored.into_iter().flatten().filter_map(toml::Value::as_str).collect();
+    let product = read("src");
+    let tests: Vec<_> = ["src", "tests", "benches", "examples"].into_iter().flat_map(read).collect();
+    for (table, sources) in [("dependencies", &product), ("dev-dependencies", &tests)] {
+        for name in manifest[table].as_table().unwrap().keys().filter(|name| !ignored.contains(&name.as_str())) {
+            let name = name.replace('-', "_");
+            let used = sources.iter().flat_map(|source| tokens(&source.text)).any(|(token, _)| token == name);
+            assert!(used, "{name} of [{table}] is named nowhere: remove it from Cargo.toml");
+        }
+    }
+}
+
 // === The check itself ===
 
 fn checked(file: &str, text: &str) -> Vec<String> {
