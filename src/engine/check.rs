@@ -143,7 +143,7 @@ impl Partition {
             return true;
         }
         work.alone = self.shared.permits.try_alone();
-        let alone = work.alone.is_some();
+        let alone = work.alone.is_some() || !self.shared.rules.suspects_alone;
         if !alone {
             self.twins.push(id);
             self.twins_ask_at.get_or_insert(now + TWIN_PAUSE);
@@ -210,6 +210,7 @@ impl Partition {
             parts,
             subject,
             starts: 0,
+            rules: self.shared.rules,
             counted: false,
             alone: None,
             first_failed_ms: 0,
@@ -221,7 +222,7 @@ impl Partition {
         });
         // Another event's record at this offset (a recreated topic) is ignored.
         if let Some(known) = self.remembered.remove(&offset).filter(|known| known.id == member.id) {
-            work.restore(&known, |due_ms| now + remaining(due_ms, store_ms, schedule), self.shared.rules);
+            work.restore(&known, |due_ms| now + remaining(due_ms, store_ms, schedule));
         }
         if let Some(hint) = hint.filter(|_| is_event) {
             let due = now + remaining(hint.due_ms.unwrap_or_default(), self.shared.clock.now_ms(), schedule);

@@ -68,7 +68,7 @@ impl Partition {
         let lane = &mut self.lanes[id];
         let Some(work) = &mut lane.work else { return };
         lane.stage = Stage::Running;
-        let suspect = work.unanswered() > 0;
+        let suspect = work.unanswered() > 0 && self.shared.rules.suspects_alone;
         for (index, part) in work.parts.iter_mut().enumerate() {
             let retry = match part.state {
                 PartState::Pending => false,

@@ -110,6 +110,20 @@ impl Partition {
     fn abandon(&mut self) {
         self.stop_dispatch();
         self.mode = Mode::Lingering;
+        self.let_go_early();
+    }
+
+    /// Without `Rules::runs_keep_lease`: the lease goes back while runs go on.
+    fn let_go_early(&mut self) {
+        if !self.shared.rules.runs_keep_lease
+            && let Some(held) = self.shared.keeper.forget(&self.owner)
+        {
+            let shared = Arc::clone(&self.shared);
+            self.io.push(Box::pin(async move {
+                release(&shared, &held).await;
+                Io::Swept
+            }));
+        }
     }
 
     /// The lease is another's, or the store forgot it: runs are cancelled, nothing is written or committed under it any more (!). Where the
@@ -195,6 +209,7 @@ impl Partition {
                             } else {
                                 answer(drained, left, Mode::Lingering)
                             };
+                            self.let_go_early();
                         }
                     }
                     None | Some(None) => {}
@@ -273,7 +288,7 @@ impl Partition {
     }
 
     /// Offset and map of this moment, from the heads of every lane.
-    fn snapshot(&self) -> Snapshot {
+    fn snapshot(&mut self) -> Snapshot {
         let now = Instant::now();
         let wall_ms = self.shared.clock.now_ms();
         let heads = self.lanes.iter().filter_map(|(_, lane)| {
@@ -289,6 +304,11 @@ impl Partition {
             let due_ms = due.min().or(hint.and_then(|hint| hint.due_ms));
             Some(Head { offset, first_keyed: lane.first_keyed(), attempts, due_ms })
         });
+        if !self.shared.rules.one_snapshot {
+            let now = heads.collect();
+            let before = std::mem::replace(&mut self.heads_before, now);
+            return self.tracker.snapshot(before, self.map_epoch, self.limits);
+        }
         self.tracker.snapshot(heads, self.map_epoch, self.limits)
     }
 
@@ -342,7 +362,7 @@ impl Partition {
     pub(super) async fn leave(mut self) {
         let Mode::Over(answer) = std::mem::replace(&mut self.mode, Mode::Over(None)) else { return };
         self.clear_report();
-        let idle = self.runs.is_empty() || !self.shared.rules.runs_keep_lease;
+        let idle = self.runs.is_empty();
         self.cancelled.cancel();
         // Runs and answers still under way end here; what they would have said is asked again by the next owner.
         let (shared, id, owner) = (Arc::clone(&self.shared), self.id.clone(), Arc::clone(&self.owner));

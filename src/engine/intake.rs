@@ -58,6 +58,7 @@ impl Partition {
         self.counts.taken += 1;
         let record = Record::copy_of(&self.id, raw);
         let id = match raw.key() {
+            _ if !self.shared.rules.one_at_a_time => self.lanes.of(None),
             Some(key) => self.lanes.of(Some(key)),
             None => self.lanes.of(cheap_user(raw).as_deref().map(str::as_bytes)),
         };

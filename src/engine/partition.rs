@@ -31,7 +31,7 @@ use super::{
 };
 use crate::{
     event::record::{RecordBatch, TopicPartition},
-    progress::{MapLimits, Snapshot, Tracker},
+    progress::{Head, MapLimits, Snapshot, Tracker},
 };
 
 /// What the engine tells a partition.
@@ -150,6 +150,8 @@ pub(super) struct Partition {
     pub(super) committing: bool,
     pub(super) limits: MapLimits,
     pub(super) commit_now: bool,
+    /// Heads of the snapshot before, for a test without `Rules::one_snapshot`.
+    pub(super) heads_before: Vec<Head>,
     pub(super) last_commit: Instant,
 
     pub(super) io: FuturesUnordered<BoxFuture<'static, Io>>,
@@ -223,6 +225,7 @@ impl Partition {
             committing: false,
             limits: MapLimits::default(),
             commit_now: first_commit,
+            heads_before: Vec::new(),
             last_commit: Instant::now(),
             io: FuturesUnordered::new(),
             counts: Counts::default(),

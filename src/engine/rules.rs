@@ -38,6 +38,14 @@ pub struct Rules {
     pub letter_before_settle: bool,
     /// A lane's next event waits for the one before it.
     pub one_at_a_time: bool,
+    /// The ledger knows an event only when all of its handlers are through.
+    pub all_handlers: bool,
+    /// An assignment is an owner of its own, even of the same process.
+    pub owner_per_assignment: bool,
+    /// Offset and heads of a commit are of one moment.
+    pub one_snapshot: bool,
+    /// Of the events that may have killed the process one at a time runs.
+    pub suspects_alone: bool,
 }
 
 impl Rules {
@@ -58,5 +66,9 @@ impl Rules {
         prove_to_waiter: true,
         letter_before_settle: true,
         one_at_a_time: true,
+        all_handlers: true,
+        owner_per_assignment: true,
+        one_snapshot: true,
+        suspects_alone: true,
     };
 }

@@ -211,6 +211,9 @@ impl Partition {
             let (shared, held) = (Arc::clone(&self.shared), self.held().cloned());
             let last = self.last_letters.clone();
             self.burying += 1;
+            if !self.shared.rules.letter_before_settle {
+                self.finish(id);
+            }
             self.io.push(Box::pin(async move {
                 let acked = dead::bury(&shared, held.as_deref(), letter, &last).await;
                 let reason = if acked.is_some_and(|(_, stub)| stub) { DeadReason::Oversize } else { cause.reason };
@@ -222,6 +225,9 @@ impl Partition {
     pub(super) fn on_buried(&mut self, id: LaneId, cause: &Cause, acked: Option<Acked>) {
         self.burying -= 1;
         let Some(acked) = acked else { return };
+        if !self.shared.rules.letter_before_settle {
+            return;
+        }
         let Some(work) = &self.lanes[id].work else { return };
         let label = self.shared.label(work.subject.event_type());
         self.shared.metrics.dead_letters.with_label_values(&[&*self.id.topic, &*label, cause.reason.code()]).inc();

@@ -223,6 +223,9 @@ impl Shared {
     /// A new owner's name: one per assignment.
     pub(super) fn new_owner(&self) -> Arc<str> {
         let number = self.rng.lock().unwrap_or_else(PoisonError::into_inner).u64(..);
+        if !self.rules.owner_per_assignment {
+            return Arc::clone(&self.options.worker);
+        }
         format!("{}/{number:016x}", self.options.worker).into()
     }
 

@@ -132,6 +132,7 @@ pub(super) struct Work {
     pub(super) parts: Vec<Part>,
     /// Runs begun and not answered, as the store counts them.
     pub(super) starts: u32,
+    pub(super) rules: Rules,
     /// The last of them is this owner's own.
     pub(super) counted: bool,
     /// On the store's clock; 0: has not failed.
@@ -170,6 +171,7 @@ impl Work {
         }
         match (running, run, due, dead) {
             (true, ..) => Verdict::Running,
+            _ if effect && !self.rules.all_handlers => Verdict::Finished { effect },
             // A user's backlog is given up; what has finished has finished.
             _ if self.overflowed && (run || due.is_some()) => Verdict::Dead,
             (_, true, ..) => Verdict::Run,
@@ -288,7 +290,8 @@ impl Work {
     }
 
     /// Takes up what the store or the commit map remembers. `due`: when a written due time comes, clamped.
-    pub(super) fn restore(&mut self, record: &EventRecord, due: impl Fn(u64) -> Instant, rules: Rules) {
+    pub(super) fn restore(&mut self, record: &EventRecord, due: impl Fn(u64) -> Instant) {
+        let rules = self.rules;
         self.recorded = true;
         self.starts = record.starts;
         self.first_failed_ms = record.first_failed_ms;

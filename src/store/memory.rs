@@ -255,7 +255,12 @@ impl MemoryStore {
             // A new process: whoever wrote the map is no owner here, and what it left half done is unknown.
             None => (0, map_epoch == 0),
             Some(held) if held.released => (held.epoch, true),
-            Some(held) if held.owner.as_ref() == Some(owner) => (held.epoch, held.clean),
+            // Asked again: another epoch would fence what it has written since.
+            Some(held) if held.owner.as_ref() == Some(owner) => {
+                held.end = end;
+                let lease = Lease { partition: partition.clone(), owner: owner.clone(), epoch: held.epoch };
+                return Acquired::Granted { lease, clean: held.clean, now_ms };
+            }
             Some(held) if held.end <= now => (held.epoch, false),
             Some(held) => {
                 held.waiter = true;

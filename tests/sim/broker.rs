@@ -283,7 +283,8 @@ async fn feed(process: Arc<Process>, partition: i32, start: i64, inbox: mpsc::Se
             sleep_ms(50).await;
             continue;
         }
-        let most = world.rng().usize(1..=8);
+        sleep_ms(world.plan.fetch_ms).await;
+        let most = if world.plan.fetch_ms > 0 { 1 } else { world.rng().usize(1..=8) };
         let batch = world.broker().batch(partition, next, most);
         gate.set_log_end(world.broker().logs[partition as usize].end);
         let Some(last) = batch.last() else {

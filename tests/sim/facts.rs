@@ -6,7 +6,7 @@ use std::{
 };
 
 use worker::{
-    engine::ports::{EventRecord, HandlerState, Member},
+    engine::ports::{EventRecord, HandlerRecord, HandlerState, Member},
     progress::Map,
 };
 
@@ -53,6 +53,7 @@ struct Completion {
 /// A run under way.
 struct Active {
     event: usize,
+    handler: String,
     epoch: u64,
     process: Arc<Process>,
     freezes: u64,
@@ -149,6 +150,22 @@ impl Facts {
         names.iter().any(|name| self.faults.contains_key(name))
     }
 
+    /// Whether none of these has happened.
+    pub fn calm(&self, names: &[&str]) -> bool {
+        !self.had(names)
+    }
+
+    /// A handler that the store has as unfinished with an event that is about to be called finished.
+    pub fn forgets(&self, partition: i32, member: &Member, records: &BTreeMap<i64, (EventRecord, u64)>) -> Option<String> {
+        let event = self.events.iter().filter(|event| event.partition == partition && event.member == *member).find(|event| records.contains_key(&event.offset))?;
+        let (record, _) = records.get(&event.offset).filter(|(record, _)| record.id == member.id)?;
+        let open = |known: &&HandlerRecord| {
+            matches!(known.state, HandlerState::Retry | HandlerState::Dead { .. }) && !event.completed.contains_key(&known.handler)
+        };
+        let forgotten = record.handlers.iter().find(open).filter(|_| event.letters.is_empty())?;
+        Some(format!("{} of p{partition} is called finished, but {} is not through", event.offset, forgotten.handler))
+    }
+
     /// A handler begins: may it?
     pub fn start(&mut self, start: &Start<'_>, store: &Data) -> Result<u64, String> {
         let Start { process, place, handler, attempt, epoch } = *start;
@@ -176,7 +193,7 @@ impl Facts {
         }
         self.events[index].runs += 1;
         self.runs += 1;
-        let active = Active { event: index, epoch, process: Arc::clone(process), freezes: process.freezes() };
+        let active = Active { event: index, handler: handler.to_owned(), epoch, process: Arc::clone(process), freezes: process.freezes() };
         self.active.insert(self.runs, active);
         let _ = attempt;
         Ok(self.runs)
@@ -260,17 +277,17 @@ impl Facts {
                 return Err(format!("{handler} runs {place:?} after {}", earlier.offset));
             }
         }
-        let clean = store.parts.get(&place.0).and_then(|part| part.lease.as_ref()).is_none_or(|row| row.clean);
+        let expired = store.parts.get(&place.0).and_then(|part| part.lease.as_ref()).is_some_and(|row| row.expired);
         for active in self.active.values().filter(|active| active.process.alive()) {
             let other = &self.events[active.event];
             if other.partition != place.0 || other.lane != event.lane {
                 continue;
             }
             if active.epoch == epoch {
-                if other.offset != place.1 {
+                if other.offset != place.1 || active.handler == handler {
                     return Err(format!("{place:?} runs while {} of its lane does", other.offset));
                 }
-            } else if clean && !lost && active.process.freezes() == active.freezes {
+            } else if !expired && !lost && active.process.freezes() == active.freezes {
                 return Err(format!("{place:?} runs in {} while {} runs in {}", process.name, other.offset, active.process.name));
             }
         }

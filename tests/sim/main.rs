@@ -7,6 +7,7 @@
 
 mod broker;
 mod facts;
+mod mutations;
 mod plan;
 mod run;
 mod store;
@@ -22,16 +23,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ::worker::engine::Rules;
 
-use crate::run::{Verdict, play};
+use crate::run::{Switches, Verdict, play};
 
 fn env(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|value| value.parse().unwrap_or_else(|_| panic!("{name} is no number")))
 }
 
 /// Plays seeds on two threads until one fails or all have been played; answers the lowest that failed.
-fn play_all(seeds: std::ops::Range<u64>, rules: Rules, stop_at_first: bool) -> (Vec<u64>, Verdict) {
+fn play_all(seeds: std::ops::Range<u64>, rules: Switches, stop_at_first: bool) -> (Vec<u64>, Verdict) {
     let next = AtomicU64::new(seeds.start);
     let failed = Mutex::new(Vec::new());
     let sum = Mutex::new(Verdict::default());
@@ -94,7 +94,7 @@ fn add(sum: &mut Verdict, one: Verdict) {
 
 /// Plays a seed again with its history, and fails with it.
 fn tell(seed: u64) -> ! {
-    let verdict = play(seed, Rules::ALL, true);
+    let verdict = play(seed, Switches::all(), true);
     for line in &verdict.history {
         println!("{line}");
     }
@@ -105,14 +105,14 @@ fn tell(seed: u64) -> ! {
 fn no_seed_breaks_a_promise() {
     if let Some(seed) = env("WORKER_SIM_SEED") {
         let _watch = Watch::start(seed);
-        let verdict = play(seed, Rules::ALL, true);
+        let verdict = play(seed, Switches::all(), true);
         assert_eq!(verdict.violations, Vec::<String>::new(), "seed {seed}");
         return;
     }
     let first = env("WORKER_SIM_FIRST").unwrap_or(1);
     let count = env("WORKER_SIM_SEEDS").unwrap_or(300);
     let started = Instant::now();
-    let (failed, sum) = play_all(first..first + count, Rules::ALL, env("WORKER_SIM_ALL").is_none());
+    let (failed, sum) = play_all(first..first + count, Switches::all(), env("WORKER_SIM_ALL").is_none());
     let took = started.elapsed().as_secs_f64();
     println!("{count} seeds, {} events, {} runs in {took:.1} s: {:.0} seeds a second", sum.events, sum.runs, count as f64 / took);
     println!("virtual hours {:.1}", sum.virtual_ms as f64 / 3_600_000.0);
@@ -134,7 +134,7 @@ fn no_seed_breaks_a_promise() {
 #[test]
 fn a_seed_replays_exactly() {
     for seed in (0..6).flat_map(|_| [3, 14, 15, 92, 65, 35]) {
-        let (first, second) = (play(seed, Rules::ALL, true), play(seed, Rules::ALL, true));
+        let (first, second) = (play(seed, Switches::all(), true), play(seed, Switches::all(), true));
         let differs = first.history.iter().zip(&second.history).position(|(a, b)| a != b);
         assert_eq!(differs, None, "seed {seed}: {:?} and {:?}", &first.history[differs.unwrap()], &second.history[differs.unwrap()]);
         assert_eq!(first.history.len(), second.history.len());

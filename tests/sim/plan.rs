@@ -120,6 +120,8 @@ pub struct Plan {
     pub poison: u32,
     pub handler_timeout_ms: u64,
     pub drain_ms: u64,
+    /// Between two small batches from the log; 0: as fast as it goes.
+    pub fetch_ms: u64,
 }
 
 const TYPES: [&str; 3] = ["task.created", "task.updated", "task.completed"];
@@ -160,6 +162,7 @@ impl Plan {
             poison: if rng.u8(0..10) == 0 { 15 } else { 0 },
             handler_timeout_ms: 12_000,
             drain_ms: [2_000, 5_000, 20_000][rng.usize(0..3)],
+            fetch_ms: if rng.u8(0..4) == 0 { rng.u64(50..900) } else { 0 },
         };
         plan.faults = plan.faults_of(&mut rng);
         plan
@@ -217,7 +220,7 @@ impl Plan {
                     },
                     _ => {
                         if rng.bool() {
-                            Fault::Cut(worker, rng.u64(500..30_000))
+                            Fault::Cut(worker, if rng.u8(0..3) == 0 { 70_000 } else { rng.u64(500..30_000) })
                         } else {
                             Fault::Rebalance
                         }

@@ -10,9 +10,24 @@ use worker::engine::Rules;
 use crate::{
     broker::{self, Log},
     plan::{END_MS, Fault, HEAL_MS, Plan},
+    store::StoreRules,
     worker::{Desk, MOST_FAILURES, supervise},
     world::{World, sleep_ms},
 };
+
+/// The rules in force.
+#[derive(Debug, Clone, Copy)]
+pub struct Switches {
+    pub engine: Rules,
+    pub store: StoreRules,
+}
+
+impl Switches {
+    /// All of them.
+    pub fn all() -> Self {
+        Self { engine: Rules::ALL, store: StoreRules::default() }
+    }
+}
 
 /// What became of one seed.
 #[derive(Debug, Default)]
@@ -28,15 +43,16 @@ pub struct Verdict {
 }
 
 /// Plays a seed; `record`: with its history.
-pub fn play(seed: u64, rules: Rules, record: bool) -> Verdict {
+pub fn play(seed: u64, rules: Switches, record: bool) -> Verdict {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     runtime.block_on(simulate(seed, rules, record))
 }
 
-async fn simulate(seed: u64, rules: Rules, record: bool) -> Verdict {
+async fn simulate(seed: u64, rules: Switches, record: bool) -> Verdict {
     let world = Arc::new(World::new(seed, Plan::new(seed), record));
+    world.store().rules = rules.store;
     world.note("plan", || format!("{:?}", Plan { events: Vec::new(), ..world.plan.clone() }));
-    let desks: Vec<Arc<Desk>> = (0..world.plan.workers).map(|_| Arc::new(Desk::new(rules))).collect();
+    let desks: Vec<Arc<Desk>> = (0..world.plan.workers).map(|_| Arc::new(Desk::new(rules.engine))).collect();
     for (slot, desk) in desks.iter().enumerate() {
         tokio::spawn(supervise(Arc::clone(&world), slot, Arc::clone(desk)));
     }
@@ -123,7 +139,6 @@ async fn go_wrong(world: Arc<World>, desks: Vec<Arc<Desk>>) {
 
 fn inflict(world: &Arc<World>, desks: &[Arc<Desk>], fault: Fault) -> &'static str {
     let now = world.now();
-    let until = |length: u64| (now + length).min(HEAL_MS);
     let process = |slot: usize| desks[slot].process();
     match fault {
         Fault::Kill(slot) => {
@@ -155,7 +170,7 @@ fn inflict(world: &Arc<World>, desks: &[Arc<Desk>], fault: Fault) -> &'static st
             "roll"
         }
         Fault::Cut(slot, length) => {
-            process(slot).inspect(|(process, _)| process.cut_until.store(until(length), Ordering::Relaxed));
+            process(slot).inspect(|(process, _)| process.cut_until.store(now + length, Ordering::Relaxed));
             "cut"
         }
         Fault::Rebalance => {

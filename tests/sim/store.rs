@@ -2,10 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, atomic::Ordering},
     time::Duration,
 };
 
@@ -33,8 +30,27 @@ pub struct Data {
     pub skew_ms: i64,
     /// How often something was lost.
     pub losses: u64,
+    /// Switched off to see what it is good for.
+    pub rules: StoreRules,
     /// Older states, for a replica that lags.
     pub snapshots: Vec<(u64, Box<Data>)>,
+}
+
+/// What the scripts insist on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StoreRules {
+    /// Writes are conditional on the lease's owner and epoch.
+    pub fence: bool,
+    /// A lease that was not released is had only after its end.
+    pub wait_for_end: bool,
+    /// A lease that has ended and is nobody else's is taken again.
+    pub take_again: bool,
+}
+
+impl Default for StoreRules {
+    fn default() -> Self {
+        Self { fence: true, wait_for_end: true, take_again: true }
+    }
 }
 
 /// One partition's keys.
@@ -57,6 +73,8 @@ pub struct Row {
     pub seq: u64,
     /// How it was had.
     pub clean: bool,
+    /// Its owner before had let it expire.
+    pub expired: bool,
     /// The mark when it was had.
     pub found_mark: Option<i64>,
     /// Losses when it was had.
@@ -91,11 +109,11 @@ impl Data {
     pub fn fail_over(&mut self, until: u64) {
         let losses = self.losses + 1;
         let old = self.snapshots.iter().rev().find(|(at, _)| *at <= until).map(|(_, data)| (**data).clone());
-        *self = Self { losses, skew_ms: self.skew_ms, ..old.unwrap_or_default() };
+        *self = Self { losses, skew_ms: self.skew_ms, rules: self.rules, ..old.unwrap_or_default() };
     }
 
     pub fn flush(&mut self) {
-        *self = Self { losses: self.losses + 1, skew_ms: self.skew_ms, ..Self::default() };
+        *self = Self { losses: self.losses + 1, skew_ms: self.skew_ms, rules: self.rules, ..Self::default() };
     }
 
     pub fn lose_shard(&mut self, shard: usize) {
@@ -114,6 +132,7 @@ impl Data {
 
     fn under(&mut self, lease: &Lease) -> Result<&mut Part, StoreError> {
         match self.held(lease) {
+            Held::Fenced if !self.rules.fence => Ok(self.parts.entry(lease.partition.partition).or_default()),
             Held::Ours => Ok(self.parts.entry(lease.partition.partition).or_default()),
             Held::Lost => Err(StoreError::Unavailable("lease lost".into())),
             Held::Fenced => Err(StoreError::Fenced),
@@ -188,9 +207,11 @@ impl Data {
             waiter: false,
             seq: 0,
             clean,
+            expired: false,
             found_mark: None,
             losses,
         };
+        let mut expired = false;
         let (stored, clean) = match &mut part.lease {
             None if map_epoch > 0 => {
                 part.lease = Some(fresh("", map_epoch, false));
@@ -198,9 +219,14 @@ impl Data {
             }
             None => (0, true),
             Some(row) if row.released => (row.epoch, true),
+            Some(row) if row.owner == **owner => {
+                row.end = now + LEASE_MS;
+                let lease = Lease { partition: partition.clone(), owner: Arc::clone(owner), epoch: row.epoch };
+                return Acquired::Granted { lease, clean: row.clean, now_ms: now };
+            }
             Some(row) => {
                 let mut left = row.end.saturating_sub(now);
-                if left > 0 && row.owner != **owner {
+                if left > 0 && self.rules.wait_for_end {
                     if left > LEASE_MS {
                         left = LEASE_MS;
                         row.end = now + LEASE_MS;
@@ -208,11 +234,12 @@ impl Data {
                     row.waiter |= !row.owner.is_empty();
                     return Acquired::Held(Duration::from_millis(left.min(500)));
                 }
+                expired = left == 0;
                 (row.epoch, false)
             }
         };
         let epoch = (stored + 1).max(map_epoch + 1).max(now);
-        part.lease = Some(fresh(owner, epoch, clean));
+        part.lease = Some(Row { expired, ..fresh(owner, epoch, clean) });
         let lease = Lease { partition: partition.clone(), owner: Arc::clone(owner), epoch };
         Acquired::Granted { lease, clean, now_ms: now }
     }
@@ -221,7 +248,9 @@ impl Data {
         let losses = self.losses;
         let held = self.held(lease);
         let part = self.parts.entry(lease.partition.partition).or_default();
+        let ended = part.lease.as_ref().is_some_and(|row| row.end <= now);
         match held {
+            Held::Ours if ended && !self.rules.take_again => Renewed::Gone,
             Held::Ours => {
                 let Some(row) = &mut part.lease else { return Renewed::Gone };
                 row.end = now + LEASE_MS;
@@ -232,7 +261,7 @@ impl Data {
             Held::Lost => {
                 let waiter = part.lease.is_some();
                 let (owner, epoch, end) = (lease.owner.to_string(), lease.epoch, now + LEASE_MS);
-                part.lease = Some(Row { owner, epoch, end, released: false, waiter: false, seq: 0, clean: true, found_mark: None, losses });
+                part.lease = Some(Row { owner, epoch, end, released: false, waiter: false, seq: 0, clean: true, expired: false, found_mark: None, losses });
                 Renewed::Ours { waiter }
             }
         }
@@ -245,7 +274,7 @@ impl Data {
         let ours = part.lease.as_ref().is_some_and(|row| row.owner == *lease.owner && row.epoch == lease.epoch);
         if ours || matches!(held, Held::Lost) && now < known_end {
             let (owner, epoch) = (lease.owner.to_string(), lease.epoch);
-            part.lease = Some(Row { owner, epoch, end: now, released: true, waiter: false, seq: 0, clean: true, found_mark: None, losses });
+            part.lease = Some(Row { owner, epoch, end: now, released: true, waiter: false, seq: 0, clean: true, expired: false, found_mark: None, losses });
         }
     }
 }
@@ -255,7 +284,8 @@ pub struct Client {
     process: Arc<Process>,
     /// When its leases end on the store's clock, as it was told.
     ends: Arc<Mutex<BTreeMap<i32, (u64, u64)>>>,
-    last_answer: AtomicU64,
+    /// Since when each owner waits for its lease.
+    waiting: Mutex<BTreeMap<Arc<str>, u64>>,
 }
 
 /// What becomes of one call.
@@ -267,7 +297,7 @@ enum Fate {
 
 impl Client {
     pub fn new(process: &Arc<Process>) -> Self {
-        Self { process: Arc::clone(process), ends: Arc::default(), last_answer: AtomicU64::new(0) }
+        Self { process: Arc::clone(process), ends: Arc::default(), waiting: Mutex::default() }
     }
 
     fn fate(&self) -> Fate {
@@ -322,9 +352,36 @@ impl Client {
                 if mute {
                     return Err(away());
                 }
-                self.last_answer.store(world.now(), Ordering::Relaxed);
                 Ok(answer)
             }
+        }
+    }
+
+    /// Before an event is called finished, every handler that the store remembers has to be through with it.
+    fn judge_finish(&self, lease: &Lease, members: &[Member]) {
+        let world = &self.process.world;
+        let broken: Vec<String> = {
+            let (store, facts) = (world.store(), world.facts());
+            let part = store.parts.get(&lease.partition.partition);
+            let forgotten = |member: &Member| part.and_then(|part| facts.forgets(lease.partition.partition, member, &part.records));
+            members.iter().filter_map(forgotten).collect()
+        };
+        broken.into_iter().for_each(|broken| world.violated(broken));
+    }
+
+    /// Nobody waits for a lease much longer than a lease and a run last, unless the store itself is in trouble.
+    fn judge_wait(&self, partition: i32, owner: &Arc<str>, answer: &Result<Acquired, StoreError>) {
+        let world = &self.process.world;
+        let now = world.now();
+        let mut waiting = self.waiting.lock().unwrap();
+        if !matches!(answer, Ok(Acquired::Held(_))) {
+            waiting.remove(owner);
+            return;
+        }
+        let since = *waiting.entry(Arc::clone(owner)).or_insert(now);
+        let calm = world.facts().calm(&["freeze", "store down", "store slow", "store mute", "store late", "store clock", "flush", "failover"]);
+        if now - since > 40_000 && calm {
+            world.violated(format!("p{partition} is waited for since {since}"));
         }
     }
 
@@ -367,6 +424,7 @@ impl DedupeStore for Client {
         async move {
             let own = lease.clone();
             let count = members.len();
+            self.judge_finish(lease, &members);
             let answer = self.call(move |data, _| data.finish(&own, &members)).await.and_then(|answer| answer);
             self.note(|| format!("p{} finish {count} -> {answer:?}", lease.partition.partition));
             answer
@@ -419,9 +477,10 @@ impl DedupeStore for Client {
         map_epoch: u64,
     ) -> BoxFuture<'a, Result<Acquired, StoreError>> {
         async move {
-            let (partition, owner) = (partition.clone(), Arc::clone(owner));
+            let (partition, asking) = (partition.clone(), Arc::clone(owner));
             let number = partition.partition;
-            let answer = self.call(move |data, now| data.acquire(now, &partition, &owner, map_epoch)).await;
+            let answer = self.call(move |data, now| data.acquire(now, &partition, &asking, map_epoch)).await;
+            self.judge_wait(number, owner, &answer);
             if let Ok(Acquired::Granted { lease, clean, now_ms }) = &answer {
                 self.hold(lease, *now_ms);
                 self.note(|| format!("p{number} leased, epoch {}, clean {clean}", lease.epoch));

@@ -180,6 +180,7 @@ redis.call('PEXPIRE', KEYS[2], ARGV[3])
 return {1, tonumber(highest)}"
 );
 
+/// An owner that asks again, or whose first request comes late, has the lease that it has: another epoch would fence its own writes.
 /// An end further away than a lease lasts was written by a clock that has since gone back: it counts from now. An owner that asks again,
 /// because it missed the answer, is told the same about the one before it.
 const ACQUIRE: &str = timed!(
@@ -198,7 +199,9 @@ else
   if l[4] ~= '1' then
     clean = 0
     if l[1] == ARGV[1] then
-      clean = tonumber(l[5]) or 0
+      redis.call('HSET', KEYS[1], 'end', text(now + lease))
+      redis.call('PEXPIRE', KEYS[1], ARGV[4])
+      return {1, stored, tonumber(l[5]) or 0, now}
     elseif left > 0 then
       if left > lease then
         left = lease
