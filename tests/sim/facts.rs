@@ -157,7 +157,8 @@ impl Facts {
 
     /// A handler that the store has as unfinished with an event that is about to be called finished.
     pub fn forgets(&self, partition: i32, member: &Member, records: &BTreeMap<i64, (EventRecord, u64)>) -> Option<String> {
-        let event = self.events.iter().filter(|event| event.partition == partition && event.member == *member).find(|event| records.contains_key(&event.offset))?;
+        let mut same = self.events.iter().filter(|event| event.member == *member);
+        let event = same.next().filter(|event| event.partition == partition && !event.gone && same.next().is_none())?;
         let (record, _) = records.get(&event.offset).filter(|(record, _)| record.id == member.id)?;
         let open = |known: &&HandlerRecord| {
             matches!(known.state, HandlerState::Retry | HandlerState::Dead { .. }) && !event.completed.contains_key(&known.handler)

@@ -23,7 +23,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-
 use crate::run::{Switches, Verdict, play};
 
 fn env(name: &str) -> Option<u64> {

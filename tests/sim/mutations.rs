@@ -57,6 +57,7 @@ fn noticed(mutate: fn(&mut Switches)) -> Option<(u64, String)> {
                     }
                     let _watch = crate::Watch::start(seed);
                     if let Some(violation) = play(seed, switches, false).violations.into_iter().next() {
+                        assert_eq!(play(seed, Switches::all(), false).violations, Vec::<String>::new(), "seed {seed} with every rule");
                         found.store(true, Ordering::Relaxed);
                         let mut first = first.lock().unwrap();
                         if first.as_ref().is_none_or(|(before, _)| seed < *before) {

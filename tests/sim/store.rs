@@ -261,7 +261,18 @@ impl Data {
             Held::Lost => {
                 let waiter = part.lease.is_some();
                 let (owner, epoch, end) = (lease.owner.to_string(), lease.epoch, now + LEASE_MS);
-                part.lease = Some(Row { owner, epoch, end, released: false, waiter: false, seq: 0, clean: true, expired: false, found_mark: None, losses });
+                part.lease = Some(Row {
+                    owner,
+                    epoch,
+                    end,
+                    released: false,
+                    waiter: false,
+                    seq: 0,
+                    clean: true,
+                    expired: false,
+                    found_mark: None,
+                    losses,
+                });
                 Renewed::Ours { waiter }
             }
         }
@@ -274,7 +285,18 @@ impl Data {
         let ours = part.lease.as_ref().is_some_and(|row| row.owner == *lease.owner && row.epoch == lease.epoch);
         if ours || matches!(held, Held::Lost) && now < known_end {
             let (owner, epoch) = (lease.owner.to_string(), lease.epoch);
-            part.lease = Some(Row { owner, epoch, end: now, released: true, waiter: false, seq: 0, clean: true, expired: false, found_mark: None, losses });
+            part.lease = Some(Row {
+                owner,
+                epoch,
+                end: now,
+                released: true,
+                waiter: false,
+                seq: 0,
+                clean: true,
+                expired: false,
+                found_mark: None,
+                losses,
+            });
         }
     }
 }
@@ -379,7 +401,8 @@ impl Client {
             return;
         }
         let since = *waiting.entry(Arc::clone(owner)).or_insert(now);
-        let calm = world.facts().calm(&["freeze", "store down", "store slow", "store mute", "store late", "store clock", "flush", "failover"]);
+        let calm =
+            world.facts().calm(&["freeze", "store down", "store slow", "store mute", "store late", "store clock", "flush", "failover"]);
         if now - since > 40_000 && calm {
             world.violated(format!("p{partition} is waited for since {since}"));
         }

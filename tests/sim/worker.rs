@@ -61,7 +61,7 @@ fn behaviour(world: &World, place: (i32, i64), handler: &str) -> Behaviour {
     let poison = world.plan.poison;
     match rng.u32(0..1000) {
         n if n < poison => Behaviour::Poison,
-        n if n < 640 => Behaviour::Ok,
+        n if n < world.plan.ok => Behaviour::Ok,
         n if n < 680 => Behaviour::Drop,
         n if n < 780 => Behaviour::Fails(rng.u32(1..=2), (rng.u8(0..4) == 0).then(|| rng.u64(500..30_000))),
         n if n < 810 => Behaviour::AlwaysFails,
