@@ -57,6 +57,7 @@ struct Active {
     epoch: u64,
     process: Arc<Process>,
     freezes: u64,
+    losses: u64,
 }
 
 #[derive(Default)]
@@ -194,7 +195,7 @@ impl Facts {
         }
         self.events[index].runs += 1;
         self.runs += 1;
-        let active = Active { event: index, handler: handler.to_owned(), epoch, process: Arc::clone(process), freezes: process.freezes() };
+        let active = Active { event: index, handler: handler.to_owned(), epoch, process: Arc::clone(process), freezes: process.freezes(), losses: store.losses };
         self.active.insert(self.runs, active);
         let _ = attempt;
         Ok(self.runs)
@@ -307,14 +308,14 @@ impl Facts {
     }
 
     /// A run is over, one way or another; `done`: its effect took place.
-    pub fn end(&mut self, run: u64, handler: &str, done: Option<bool>, losses: u64, delay: Option<u64>) {
+    pub fn end(&mut self, run: u64, handler: &str, done: Option<bool>, delay: Option<u64>) {
         let Some(active) = self.active.remove(&run) else { return };
         let now = active.process.world.now();
         let event = &mut self.events[active.event];
         match done {
             Some(true) => {
                 let freezes = active.freezes;
-                event.completed.entry(handler.to_owned()).or_insert(Completion { by: active.process, freezes, losses });
+                event.completed.entry(handler.to_owned()).or_insert(Completion { by: active.process, freezes, losses: active.losses });
             }
             Some(false) => {
                 *event.failures.entry(handler.to_owned()).or_default() += 1;

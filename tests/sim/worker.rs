@@ -89,8 +89,7 @@ struct Ended<'a> {
 
 impl Drop for Ended<'_> {
     fn drop(&mut self) {
-        let losses = self.process.world.store().losses;
-        self.process.world.facts().end(self.run, self.handler, self.done, losses, self.delay);
+        self.process.world.facts().end(self.run, self.handler, self.done, self.delay);
     }
 }
 
