@@ -10,7 +10,9 @@ TLS = OPENSSL_NO_VENDOR=$$(.ci/openssl)
 DENY = $(CARGO) deny --locked --config .deny.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo build test check fmt stack-up stack-down stack-status
+SEEDS ?= 10000
+
+.PHONY: help run demo build test sim check fmt stack-up stack-down stack-status
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,6 +28,11 @@ build: ## the worker as it is shipped, in release/ of target or CARGO_TARGET_DIR
 
 test: ## unit, property, embedded-broker and end-to-end tests; starts its own Kafka and Redis
 	export $(TLS) && $(CARGO) test --locked --no-run $(ARGS) && tests/stack run $(CARGO) test --locked $(ARGS)
+
+# Optimised, since ten thousand seeds take five times as long without.
+sim: ## the engine on a simulated broker and store: SEEDS=10000, or one seed with its history by SEED=17
+	export $(TLS) CARGO_PROFILE_DEV_OPT_LEVEL=1 && WORKER_SIM_SEEDS=$(SEEDS) $(if $(SEED),WORKER_SIM_SEED=$(SEED)) \
+		$(CARGO) test --locked --test sim no_seed -- --nocapture
 
 check: ## format, clippy, documentation, module order, dependencies, licences
 	$(CARGO) fmt --check

@@ -195,7 +195,14 @@ impl Facts {
         }
         self.events[index].runs += 1;
         self.runs += 1;
-        let active = Active { event: index, handler: handler.to_owned(), epoch, process: Arc::clone(process), freezes: process.freezes(), losses: store.losses };
+        let active = Active {
+            event: index,
+            handler: handler.to_owned(),
+            epoch,
+            process: Arc::clone(process),
+            freezes: process.freezes(),
+            losses: store.losses,
+        };
         self.active.insert(self.runs, active);
         let _ = attempt;
         Ok(self.runs)

@@ -77,6 +77,7 @@ pub struct Row {
     pub expired: bool,
     /// The mark when it was had.
     pub found_mark: Option<i64>,
+    pub loaded: bool,
     /// Losses when it was had.
     pub losses: u64,
 }
@@ -190,7 +191,9 @@ impl Data {
         if let Some(mark) = mark {
             part.marks = BTreeMap::from([(epoch, mark)]);
         }
-        if let Some(row) = &mut part.lease {
+        // What a late request finds is this owner's own.
+        if let Some(row) = part.lease.as_mut().filter(|row| !row.loaded) {
+            row.loaded = true;
             row.found_mark = mark;
         }
         Ok(Remembered { records: part.records.iter().map(|(offset, (record, _))| (*offset, record.clone())).collect(), mark })
@@ -209,6 +212,7 @@ impl Data {
             clean,
             expired: false,
             found_mark: None,
+            loaded: false,
             losses,
         };
         let mut expired = false;
@@ -271,6 +275,7 @@ impl Data {
                     clean: true,
                     expired: false,
                     found_mark: None,
+                    loaded: false,
                     losses,
                 });
                 Renewed::Ours { waiter }
@@ -295,6 +300,7 @@ impl Data {
                 clean: true,
                 expired: false,
                 found_mark: None,
+                loaded: false,
                 losses,
             });
         }
