@@ -333,7 +333,7 @@ impl Facts {
     }
 
     /// A letter is about to be written.
-    pub fn letter(&mut self, process: &Process, place: (i32, i64), reason: &str, store: &Data) -> Result<(), String> {
+    pub fn letter(&mut self, process: &Process, place: (i32, i64), reason: &str, innocent: bool, store: &Data) -> Result<(), String> {
         let Some(index) = self.at(place) else { return Err(format!("a letter of an unknown record {place:?}")) };
         let event = &self.events[index];
         let rejected = matches!(event.shape, Shape::Undecodable | Shape::UnknownType);
@@ -346,7 +346,9 @@ impl Facts {
                 return Err(format!("{place:?} goes to the dlq though the ledger knows it"));
             }
         }
-        if reason == "crash_loop" && process.world.plan.poison == 0 && self.faults.values().sum::<u64>() < 5 {
+        // Four strikes at least have to come from kills that were not its own.
+        let kills: u64 = self.faults.iter().filter(|(name, _)| !["poison", "redrive"].contains(*name)).map(|(_, count)| count).sum();
+        if reason == "crash_loop" && innocent && kills < 4 {
             return Err(format!("{place:?} is blamed for crashes that were not its fault"));
         }
         Ok(())

@@ -38,7 +38,6 @@ const MUTATIONS: &[Mutation] = &[
     ("suspects run alone", |s| s.engine.suspects_alone = false),
     ("the store fences what an older owner writes", |s| s.store.fence = false),
     ("a lease that was not released is had only after its end", |s| s.store.wait_for_end = false),
-    ("an expired lease that is nobody else's is taken again", |s| s.store.take_again = false),
 ];
 
 /// The first seed that notices, and what it says.
