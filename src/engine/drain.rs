@@ -121,7 +121,7 @@ impl Partition {
             let shared = Arc::clone(&self.shared);
             self.io.push(Box::pin(async move {
                 release(&shared, &held).await;
-                Io::Swept
+                Io::Swept { left: Vec::new() }
             }));
         }
     }
