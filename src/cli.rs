@@ -58,7 +58,7 @@ Examples:
   worker demo                                             what it does, shown on an embedded broker
   worker --role standalone                                try it: nothing else to install
   worker --role consumer -c worker.toml                   a consumer pod
-  worker --role producer -c worker.toml                   a producer pod: HTTP and gRPC
+  worker --role producer -c worker.toml                   a producer pod: events over HTTP
   worker --role producer < events.ndjson                  publish a file, exit at its end
   worker --role consumer -X security.protocol=ssl --set kafka.brokers=broker:9093
   worker config print --role consumer --origin            every effective value and where it came from
@@ -162,7 +162,7 @@ impl ValueEnum for Role {
 
     fn to_possible_value(&self) -> Option<PossibleValue> {
         let help = match self {
-            Self::Producer => "takes events over HTTP, gRPC, stdin and from schedules, and publishes them",
+            Self::Producer => "takes events over HTTP or from a file, and publishes them",
             Self::Consumer => "consumes events and runs their handlers",
             Self::Standalone => "both in one process, on an embedded broker and store unless configured otherwise",
         };
