@@ -1,7 +1,7 @@
 //! The command line: one file per subcommand, this file for what they share.
 //!
 //! A new subcommand is a file with `Args` and `run(args, globals) -> anyhow::Result<Exit>`, and three lines here: its `mod`, its
-//! variant of [`Command`] and its arm in [`Command::run`].
+//! variant of [`Command`] and its arm in `Command::run`.
 
 pub mod completions;
 pub mod config;

@@ -4,7 +4,7 @@
 //! poll -> decode -> lane -> check (store) -> route -> handle -> settle -> track -> commit
 //! ```
 //!
-//! One task owns each assigned [`partition`]; events of one user run one at a time and in order, those of others concurrently. The
+//! One task owns each assigned partition; events of one user run one at a time and in order, those of others concurrently. The
 //! invariant: the committed offset never passes an event whose only remaining copy is in memory or in the store. Kafka's log is the
 //! retry queue.
 

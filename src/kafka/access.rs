@@ -1,7 +1,7 @@
 //! What this client may do with topics, as the brokers themselves say it (KIP-430); rdkafka does not wrap the request.
 //!
 //! # Safety
-//! As [`native`](super::native): every pointer is made here, checked, and destroyed by its owner after the last use.
+//! As `native`: every pointer is made here, checked, and destroyed by its owner after the last use.
 
 use std::{ptr, slice, time::Duration};
 

@@ -13,7 +13,7 @@ pub(super) const FENCED: i64 = -2;
 /// Answer of a script: a later save of this process was there before, so this one must not undo it.
 pub(super) const STALE: i64 = -3;
 
-/// Begins every script that only the holder may run: KEYS[1] lease, ARGV[1] owner, ARGV[2] epoch.
+/// Begins every script that only the holder may run: `KEYS[1]` lease, `ARGV[1]` owner, `ARGV[2]` epoch.
 macro_rules! held {
     ($body:literal) => {
         concat!(
