@@ -49,6 +49,7 @@ async fn serve(config: &Config, catalog: Arc<Catalog>, options: &Options, shutdo
         publish.listen = service::address(&api),
         "producer started"
     );
+    warn_if_open(config, &api);
     // On the health page before anyone can ask: not ready until a broker has answered.
     let (part, metrics) = (service.health.part(Part::Brokers), service.metrics.clone());
     let work = async {
@@ -62,9 +63,13 @@ async fn serve(config: &Config, catalog: Arc<Catalog>, options: &Options, shutdo
     service.run(shutdown, work).await
 }
 
-/// Listens on `publish.listen`. Anyone who reaches the address may publish: a warning where that is more than this machine.
+/// Listens on `publish.listen`.
 pub(super) async fn listen(config: &Config) -> Result<TcpListener, RunError> {
-    let api = http::bind("publish.listen", &config.publish.listen).await.map_err(anyhow::Error::from)?;
+    Ok(http::bind("publish.listen", &config.publish.listen).await.map_err(anyhow::Error::from)?)
+}
+
+/// Anyone who reaches the address may publish: a warning where that is more than this machine.
+pub(super) fn warn_if_open(config: &Config, api: &TcpListener) {
     let open = api.local_addr().is_ok_and(|address| !address.ip().is_loopback());
     if open && config.publish.api_token.is_empty() {
         tracing::warn!(
@@ -72,7 +77,6 @@ pub(super) async fn listen(config: &Config) -> Result<TcpListener, RunError> {
             "anyone who reaches this address can publish: set publish.api_token (or DAPR_API_TOKEN), or listen on 127.0.0.1"
         );
     }
-    Ok(api)
 }
 
 /// Takes requests until `shutdown`, then gives those in flight `engine.drain_timeout` to finish.

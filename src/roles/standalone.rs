@@ -30,6 +30,7 @@ pub(super) async fn run(config: Config, catalog: Arc<Catalog>, options: Options,
         publish.listen = service::address(&api),
         "standalone started"
     );
+    producer::warn_if_open(&config, &api);
     if config.store.is_memory() {
         tracing::warn!("the store is in memory: which events were handled, and their retries, are forgotten with this process");
     }
