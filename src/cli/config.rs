@@ -1,8 +1,8 @@
 //! `worker config check|print|schema|env`.
 
-use clap::{Subcommand, ValueEnum};
+use clap::Subcommand;
 
-use super::{Exit, Globals, out};
+use super::{Exit, Format, Globals, out};
 use crate::config::{Config, Role, Setting, Sources, env, keys, schema};
 
 /// Arguments.
@@ -40,15 +40,6 @@ enum What {
         #[arg(short, long, value_enum, default_value_t = Format::Table)]
         output: Format,
     },
-}
-
-/// How data is printed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
-    /// Aligned columns
-    Table,
-    /// One JSON document
-    Json,
 }
 
 /// Runs it.

@@ -8,13 +8,12 @@ use std::{
 
 use anyhow::Context;
 use chrono::Utc;
-use clap::ValueEnum;
 use comfy_table::{Table, presets};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::{
-    cli::{Exit, GREEN, Globals, RED, out, paint},
+    cli::{Exit, Format, GREEN, Globals, RED, out, paint},
     event::{
         Catalog,
         prepare::{Options, prepare},
@@ -31,14 +30,6 @@ pub struct Args {
     /// How to print the result
     #[arg(short, long, value_enum, default_value_t = Format::Table)]
     output: Format,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
-    /// The refused events, then valid and refused by type
-    Table,
-    /// One JSON document
-    Json,
 }
 
 /// One refused event.
