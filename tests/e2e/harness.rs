@@ -1,6 +1,6 @@
 //! The harness itself: what it promises to the other tests.
 
-use std::time::Duration;
+use std::{process::Command, time::Duration};
 
 use crate::{
     stack_or_skip,
@@ -8,6 +8,9 @@ use crate::{
         app::{Answer, App},
         kafka::Kafka,
         metrics::Metrics,
+        node,
+        packages::run,
+        python,
         stack::Stack,
         unique,
     },
@@ -83,6 +86,17 @@ async fn an_app_answers_by_script_and_remembers() {
     ];
     assert_eq!(statuses, [503, 200]);
     assert_eq!(app.wait_for(2, LONG).await[1].path, "/a");
+}
+
+#[test]
+fn a_python_and_a_node_have_the_packages_that_a_test_names() {
+    let python = stack_or_skip!(python::venv(&["iniconfig==2.3.1"]));
+    assert_eq!(python::venv(&["iniconfig==2.3.1"]), Some(python.clone()), "made once");
+    run(Command::new(&python).args(["-c", "import iniconfig"])).unwrap();
+    let refused = run(Command::new(python).args(["-c", "import no_such_package"])).unwrap_err();
+    assert!(refused.contains("No module named 'no_such_package'"), "{refused}");
+    let node = stack_or_skip!(node::packages(&["ms@2.1.3"]));
+    run(Command::new("node").args(["-e", "if (require('ms')('1s') !== 1000) process.exit(1)"]).current_dir(node)).unwrap();
 }
 
 #[test]

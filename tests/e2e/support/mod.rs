@@ -6,6 +6,9 @@ pub mod app;
 pub mod job;
 pub mod kafka;
 pub mod metrics;
+pub mod node;
+pub mod packages;
+pub mod python;
 pub mod stack;
 pub mod worker;
 
