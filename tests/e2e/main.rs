@@ -16,6 +16,7 @@ mod support;
 mod dead_letters;
 mod dlq;
 mod doctor;
+mod examples;
 mod harness;
 mod isolation;
 mod kafka_group;

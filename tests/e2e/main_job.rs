@@ -1,5 +1,4 @@
-//! The main job, as issue 3 wants it: generated events of many users through the producer and two consumers, judged at the end;
-//! undisturbed, and with Kafka, Redis or a consumer killed in the middle.
+//! The main job: generated events of many users through the producer and two consumers, judged at the end; undisturbed, and with Kafka, Redis or a consumer killed in the middle.
 //!
 //! 20 000 events, fewer where something is killed, or as many as `WORKER_E2E_EVENTS` says.
 

@@ -7,7 +7,7 @@ use crate::{
     support::{
         app::{Answer, App},
         kafka::Kafka,
-        stack::Stack,
+        stack::{SaslSsl, Stack},
         unique,
         worker::Launch,
     },
@@ -27,6 +27,18 @@ fn the_built_librdkafka_speaks_tls_sasl_and_every_codec() {
     }
 }
 
+/// The worker, as one who logs in at the encrypted listener.
+fn properties(launch: Launch, sasl: &SaslSsl, mechanism: &str, ca: &str) -> Launch {
+    let properties = [
+        "security.protocol=sasl_ssl".to_owned(),
+        format!("sasl.mechanism={mechanism}"),
+        format!("sasl.username={}", sasl.user),
+        format!("sasl.password={}", sasl.password),
+        format!("ssl.ca.location={ca}"),
+    ];
+    properties.iter().fold(launch, |launch, property| launch.arg("-X").arg(property)).env("WORKER_KAFKA__BROKERS", &sasl.brokers)
+}
+
 /// Producer to consumer over SASL_SSL, once per mechanism and codec.
 #[tokio::test(flavor = "multi_thread")]
 async fn events_pass_from_producer_to_consumer_over_sasl_ssl_in_every_codec() {
@@ -35,16 +47,7 @@ async fn events_pass_from_producer_to_consumer_over_sasl_ssl_in_every_codec() {
     let topic = unique("secure");
     stack.kafka().create_topic(&topic, 2, &[]).await;
     let app = App::start(|_| Answer::status(200)).await;
-    let secure = |launch: Launch, mechanism: &str| {
-        let properties = [
-            "security.protocol=sasl_ssl".to_owned(),
-            format!("sasl.mechanism={mechanism}"),
-            format!("sasl.username={}", sasl.user),
-            format!("sasl.password={}", sasl.password),
-            format!("ssl.ca.location={}", sasl.ca),
-        ];
-        properties.iter().fold(launch, |launch, property| launch.arg("-X").arg(property)).env("WORKER_KAFKA__BROKERS", &sasl.brokers)
-    };
+    let secure = |launch: Launch, mechanism: &str| properties(launch, &sasl, mechanism, &sasl.ca);
     let toml = format!("[kafka]\ntopics = [\"{topic}\"]\n[[handlers]]\nname = \"app\"\nkind = \"http\"\nurl = \"{}\"\n", app.url("/"));
     let mut consumer = secure(Launch::role("consumer", &stack, &unique("group"), &toml), "SCRAM-SHA-512").start_ready().await;
     let runs = [("PLAIN", "gzip"), ("SCRAM-SHA-256", "snappy"), ("SCRAM-SHA-512", "lz4"), ("PLAIN", "zstd")];
@@ -72,13 +75,29 @@ async fn a_wrong_password_is_told_and_is_not_in_the_log() {
     let stack = stack_or_skip!(Stack::shared());
     let sasl = stack.sasl_ssl();
     assert_eq!(Kafka::new(stack.brokers()).partitions("no-such-topic-here").len(), 0);
-    let properties =
-        ["security.protocol=sasl_ssl", "sasl.mechanism=PLAIN", "sasl.username=worker", "sasl.password=hunter2-hunter2"].map(str::to_owned);
     let launch = Launch::role("producer", &stack, "secure", "").arg("--serve").arg("--exit-if-unreachable").arg("3s");
-    let launch = properties.iter().fold(launch, |launch, property| launch.arg("-X").arg(property));
-    let mut worker = launch.arg("-X").arg(&format!("ssl.ca.location={}", sasl.ca)).env("WORKER_KAFKA__BROKERS", &sasl.brokers).start();
+    let mut worker = properties(launch, &sasl, "PLAIN", &sasl.ca).arg("-X").arg("sasl.password=hunter2-hunter2").start();
     assert_eq!(worker.ended(LONG).await.code(), Some(1), "{}", worker.log());
     let log = worker.log();
     assert!(log.to_lowercase().contains("authentication"), "{log}");
     assert!(!log.contains("hunter2"), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn brokers_whose_certificate_is_signed_by_nobody_we_trust_are_refused_and_the_log_says_so() {
+    let stack = stack_or_skip!(Stack::shared());
+    let sasl = stack.sasl_ssl();
+    let other = tempfile::tempdir().unwrap();
+    let ca = other.path().join("ca.pem");
+    let made = std::process::Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=somebody else", "-keyout", "/dev/null", "-out"])
+        .arg(&ca)
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let launch = Launch::role("producer", &stack, "secure", "").arg("--serve").arg("--exit-if-unreachable").arg("3s");
+    let mut worker = properties(launch, &sasl, "PLAIN", ca.to_str().unwrap()).start();
+    assert_eq!(worker.ended(LONG).await.code(), Some(1), "{}", worker.log());
+    let log = worker.log();
+    assert!(log.contains("certificate"), "{log}");
 }

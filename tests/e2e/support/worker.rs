@@ -40,11 +40,28 @@ impl Launch {
 
     /// As [`Launch::role`], with only what `toml` says.
     pub fn bare(role: &str, toml: &str) -> Self {
+        Self::command(Command::new(env!("CARGO_BIN_EXE_worker")), role, toml)
+    }
+
+    /// A program of `examples/`, which takes its configuration from the environment alone.
+    pub fn example(name: &str) -> Self {
+        let mut cargo = Command::new(env!("CARGO"));
+        let built = cargo
+            .args(["build", "--quiet", "--locked", "--example", name])
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .status()
+            .unwrap();
+        assert!(built.success(), "{name} does not build");
+        // Cargo puts examples beside the binaries.
+        let program = std::path::Path::new(env!("CARGO_BIN_EXE_worker")).with_file_name("examples").join(name);
+        Self::command(Command::new(program), "standalone", "")
+    }
+
+    fn command(mut command: Command, role: &str, toml: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let config = folder.path().join("worker.toml");
         std::fs::write(&config, toml).unwrap();
         let [http, publish, grpc] = std::array::from_fn(|_| free_address());
-        let mut command = Command::new(env!("CARGO_BIN_EXE_worker"));
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("WORKER_")) {
             command.env_remove(name);
         }
