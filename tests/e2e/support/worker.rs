@@ -46,11 +46,8 @@ impl Launch {
     /// A program of `examples/`, which takes its configuration from the environment alone.
     pub fn example(name: &str) -> Self {
         let mut cargo = Command::new(env!("CARGO"));
-        let built = cargo
-            .args(["build", "--quiet", "--locked", "--example", name])
-            .current_dir(env!("CARGO_MANIFEST_DIR"))
-            .status()
-            .unwrap();
+        let built =
+            cargo.args(["build", "--quiet", "--locked", "--example", name]).current_dir(env!("CARGO_MANIFEST_DIR")).status().unwrap();
         assert!(built.success(), "{name} does not build");
         // Cargo puts examples beside the binaries.
         let program = std::path::Path::new(env!("CARGO_BIN_EXE_worker")).with_file_name("examples").join(name);
