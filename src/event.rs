@@ -17,6 +17,7 @@ mod complete;
 pub mod decode;
 mod render;
 pub mod prepare;
+pub mod cloudevent;
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests;
@@ -31,6 +32,7 @@ use chrono::{DateTime, Utc};
 pub use self::{
     catalog::{Catalog, CatalogError, EventType, Version},
     decode::{Decoder, cheap_user},
+    render::is_traceparent,
 };
 use crate::{event::record::Record, outcome::DeadReason};
 

@@ -69,6 +69,8 @@ struct Slot {
     part: Part,
     /// Also in `state`; here so that a part that says "ok" ten times a second takes no lock.
     ok: AtomicBool,
+    /// Whether it ever was.
+    was_ok: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -107,8 +109,14 @@ impl Reporter {
         self.0.ok.load(Ordering::Relaxed)
     }
 
+    /// Whether any word so far was "ok".
+    pub fn was_ok(&self) -> bool {
+        self.0.was_ok.load(Ordering::Relaxed)
+    }
+
     fn set(&self, ok: bool, detail: String) {
         let mut state = lock(&self.0.state);
+        self.0.was_ok.fetch_or(ok, Ordering::Relaxed);
         let changed = self.0.ok.swap(ok, Ordering::Relaxed) != ok;
         if changed {
             state.since = Utc::now();
@@ -174,7 +182,7 @@ impl Health {
             return Reporter(Arc::clone(slot));
         }
         let state = Mutex::new(State { detail: "starting".to_owned(), since: Utc::now() });
-        let slot = Arc::new(Slot { part, ok: AtomicBool::new(false), state });
+        let slot = Arc::new(Slot { part, ok: AtomicBool::new(false), was_ok: AtomicBool::new(false), state });
         slots.push(Arc::clone(&slot));
         Reporter(slot)
     }
@@ -263,6 +271,7 @@ mod tests {
         assert!(!report.ok);
         assert_eq!((report.status, report.failing), ("failing", vec!["store".to_owned()]));
         assert_eq!(report.parts[0].detail, "connection refused");
+        assert!(store.was_ok() && !health.part(Part::Group).was_ok());
         assert!(health.liveness().ok);
     }
 

@@ -1,8 +1,10 @@
 //! HTTP listeners of both roles.
 
 pub mod auth;
+pub mod body;
 pub mod ops;
 pub mod publish;
+pub mod sidecar;
 
 use std::{
     io,

@@ -17,6 +17,7 @@ pub mod store;
 pub mod publish;
 pub mod dlq;
 pub mod handlers;
+pub mod sidecar;
 pub mod http;
 pub mod roles;
 pub mod cli;

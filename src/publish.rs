@@ -21,7 +21,8 @@ use crate::{
     engine::ports::{Acked, Message, PublishError, Publisher},
     event::{
         catalog::Catalog,
-        prepare::{Options, prepare},
+        prepare::{Examined, Options, examine, prepare},
+        record::RawRecord,
     },
     telemetry::Metrics,
 };
@@ -69,6 +70,33 @@ pub struct Ready {
     pub event_id: String,
     /// The record.
     pub message: Message,
+}
+
+/// A record as its readers will see it.
+struct Unwritten<'a>(&'a Message);
+
+impl RawRecord for Unwritten<'_> {
+    fn offset(&self) -> i64 {
+        -1
+    }
+
+    fn timestamp(&self) -> Option<i64> {
+        None
+    }
+
+    fn key(&self) -> Option<&[u8]> {
+        self.0.key.as_deref()
+    }
+
+    fn value(&self) -> Option<&[u8]> {
+        self.0.value.as_deref()
+    }
+
+    fn headers(&self, each: &mut dyn FnMut(&str, Option<&[u8]>)) {
+        for (name, value) in &self.0.headers {
+            each(name, value.as_deref());
+        }
+    }
 }
 
 /// Why an event is not written: the caller's to mend.
@@ -134,6 +162,19 @@ impl Publishing {
             partition: None,
         };
         Ok(Ready { event_id: prepared.event_id, message })
+    }
+
+    /// Checks one record that is written as it is, by the rules of those who will read it; answers whose it is.
+    ///
+    /// # Errors
+    /// As [`Publishing::prepare`], but for the topic. `user_optional`: it is keyed by something else.
+    pub fn examine(&self, message: &Message, user_optional: bool) -> Result<Examined, Rejection> {
+        let length = message.value.as_ref().map_or(0, Bytes::len);
+        if length > MAX_EVENT {
+            return Err(Rejection::oversize(length as u64));
+        }
+        let options = Options { topic: None, validate: self.validate, user_optional, now: Utc::now(), source: &self.app_id };
+        examine(&self.catalog, &Unwritten(message), &options).map_err(|error| Rejection { reason: error.code(), error: error.to_string() })
     }
 
     /// Writes one record, counted in the metrics when the answer is in.
@@ -205,6 +246,12 @@ impl From<Result<Acked, PublishError>> for Sent {
     fn from(answer: Result<Acked, PublishError>) -> Self {
         answer.map_or_else(Self::Failed, Self::Acked)
     }
+}
+
+/// Whether a topic may have this name: Kafka's rule.
+pub fn is_topic_name(name: &str) -> bool {
+    let legal = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'));
+    legal && (1..=249).contains(&name.len()) && name != "." && name != ".."
 }
 
 /// Polls a future once: a record is queued, in order, before the next one is looked at.

@@ -5,6 +5,7 @@ pub mod brokers;
 pub(crate) mod consumer;
 pub mod ingest;
 pub mod input;
+mod intake;
 pub mod producer;
 mod service;
 mod standalone;

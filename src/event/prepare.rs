@@ -8,8 +8,10 @@ use uuid::{NoContext, Timestamp, Uuid};
 
 use super::{
     catalog::Catalog,
+    cloudevent::DEFAULT_TYPE,
     complete::Facts,
-    decode::{check, read, shown},
+    decode::{Read, check, read, shown},
+    record::RawRecord,
     render::{Canonical, canonical},
     view::{self, View},
 };
@@ -82,23 +84,69 @@ pub fn prepare(catalog: &Catalog, text: &[u8], options: &Options<'_>) -> Result<
     })
 }
 
-fn ready(catalog: &Catalog, view: &View<'_>, options: &Options<'_>) -> Result<Prepared, InputError> {
+/// Who a value belongs to that is written as it is, in whatever shape.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Examined {
+    /// The key; `None` only with [`Options::user_optional`].
+    pub user_id: Option<Box<str>>,
+}
+
+/// Takes one record that is written as it is, by the rules of those who will read it.
+///
+/// Without validation it may be of any type, or, where its user is optional, anything at all.
+///
+/// # Errors
+/// The first that applies of undecodable, missing user, unknown type, schema.
+pub fn examine(catalog: &Catalog, record: &dyn RawRecord, options: &Options<'_>) -> Result<Examined, InputError> {
+    let anything = !options.validate && options.user_optional;
+    let examined = view::open(record, |view| {
+        let view = &view.map_err(|error| InputError::of(DeadReason::Undecodable, error))?;
+        if options.validate {
+            return judged(catalog, view, options).map(|(read, _)| Examined { user_id: read.user_id });
+        }
+        let user_id = view.user().map(Into::into);
+        if user_id.is_none() && !options.user_optional {
+            return Err(nobody());
+        }
+        Ok(Examined { user_id })
+    });
+    if anything { Ok(examined.unwrap_or(Examined { user_id: None })) } else { examined }
+}
+
+fn nobody() -> InputError {
+    InputError::of(DeadReason::MissingUserId, "user_id: missing at the top, in data and in metadata")
+}
+
+/// Reads an event and judges it as the options say; answers also its time.
+fn judged(catalog: &Catalog, view: &View<'_>, options: &Options<'_>) -> Result<(Read, DateTime<Utc>), InputError> {
     let Some(read) = read(catalog, view) else {
         return Err(InputError::of(DeadReason::Undecodable, "event_type: missing"));
     };
     if read.user_id.is_none() && !options.user_optional {
-        return Err(InputError::of(DeadReason::MissingUserId, "user_id: missing at the top, in data and in metadata"));
+        return Err(nobody());
     }
     let time = read.sent_time.unwrap_or(options.now);
     if options.validate {
         let Some(kind) = &read.kind else {
-            let message = format!("event_type: {} is not in the catalogue", shown(&read.event_type));
-            return Err(InputError::of(DeadReason::UnknownType, message));
+            return Err(InputError::of(DeadReason::UnknownType, unknown(&read.event_type)));
         };
         // Keyed by something else, an event may be nobody's: any user will do to check the rest of its data.
         let user_id = read.user_id.as_deref().or(Some("-"));
         check(view, &read, kind, time, user_id).map_err(|error| InputError::of(DeadReason::Schema, error))?;
     }
+    Ok((read, time))
+}
+
+fn unknown(event_type: &str) -> String {
+    match event_type {
+        // Every CloudEvent that was wrapped by a sidecar says so: it is the event inside that lacks a type.
+        DEFAULT_TYPE => format!("event_type: missing in the data, and the CloudEvent's type is only `{DEFAULT_TYPE}`"),
+        _ => format!("event_type: {} is not in the catalogue", shown(event_type)),
+    }
+}
+
+fn ready(catalog: &Catalog, view: &View<'_>, options: &Options<'_>) -> Result<Prepared, InputError> {
+    let (read, time) = judged(catalog, view, options)?;
     let topic = match options.topic {
         Some(topic) => topic.into(),
         None => catalog.topics_for(&read.event_type).into_iter().next().ok_or_else(|| InputError {
@@ -126,8 +174,8 @@ mod tests {
     use chrono::DateTime;
     use serde_json::{Value, json};
 
-    use super::{InputError, Options, Prepared, prepare};
-    use crate::event::{Catalog, ids};
+    use super::{InputError, Options, Prepared, examine, prepare};
+    use crate::event::{Catalog, ids, record::RecordParts};
 
     fn options() -> Options<'static> {
         let now = DateTime::from_timestamp(1_767_000_000, 0).unwrap();
@@ -203,6 +251,34 @@ mod tests {
         ] {
             assert_eq!(ready(text, &options()), Err(InputError { code, message }), "{text}");
         }
+    }
+
+    #[test]
+    fn a_value_that_is_written_as_it_is_is_judged_by_the_same_rules() {
+        let catalog = Catalog::embedded().unwrap();
+        let record = |text: &str, headers: &[(&str, &str)]| RecordParts {
+            value: Some(text.into()),
+            headers: headers.iter().map(|(name, value)| ((*name).to_owned(), Some((*value).into()))).collect(),
+            ..RecordParts::default()
+        };
+        let judge = |text: &str, options: &Options<'_>| examine(&catalog, &record(text, &[]), options).map(|examined| examined.user_id);
+        let user = Ok(Some("u".into()));
+        let wrapped = r#"{"specversion":"1.0","type":"com.dapr.event.sent","data":{"event_type":"task.completed","task_id":1,"data":{"user_id":"u"}}}"#;
+        assert_eq!(judge(wrapped, &options()), user);
+        assert_eq!(judge(r#"{"specversion":"1.0","type":"task.completed","data":{"task_id":1,"user_id":"u"}}"#, &options()), user);
+        let untyped = r#"{"specversion":"1.0","type":"com.dapr.event.sent","data":{"task_id":1,"user_id":"u"}}"#;
+        let error = judge(untyped, &options()).unwrap_err();
+        assert!(error.code == "unknown_type" && error.message.contains("missing in the data"), "{error}");
+        let binary = record(r#"{"task_id":1}"#, &[("ce_type", "task.completed"), ("ce_id", "1"), ("ce_userid", "u")]);
+        assert_eq!(examine(&catalog, &binary, &options()).map(|examined| examined.user_id), user);
+        let off = Options { validate: false, ..options() };
+        assert_eq!(judge(untyped, &off), user);
+        assert_eq!(judge(r#"{"price":1,"user_id":"u"}"#, &off), user);
+        assert_eq!(judge(r#"{"price":1}"#, &off).unwrap_err().code(), "missing_user_id");
+        assert_eq!(judge("oops", &off).unwrap_err().code(), "undecodable");
+        let keyed = Options { user_optional: true, ..off };
+        assert_eq!((judge("oops", &keyed), judge("{}", &keyed)), (Ok(None), Ok(None)));
+        assert_eq!(judge("oops", &Options { validate: true, ..keyed }).unwrap_err().code(), "undecodable");
     }
 
     #[test]

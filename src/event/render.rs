@@ -223,8 +223,8 @@ pub(super) fn traceparent(view: &View<'_>) -> Option<String> {
     view.either(|head| &head.traceparent).filter(|text| is_traceparent(text)).map(str::to_owned)
 }
 
-/// `00-<32 hex>-<16 hex>-<2 hex>`, neither id all zeros, as W3C Trace Context says; later versions may go on after a dash.
-fn is_traceparent(text: &str) -> bool {
+/// Whether this is `00-<32 hex>-<16 hex>-<2 hex>`, neither id all zeros, as W3C Trace Context says; later versions may go on after a dash.
+pub fn is_traceparent(text: &str) -> bool {
     let mut parts = text.splitn(5, '-');
     let mut hex = |len: usize| {
         parts.next().filter(|part| part.len() == len && part.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte)))

@@ -10,17 +10,29 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-/// Lets only requests with `token` in `dapr-api-token` or `Authorization: Bearer` through to `router`; others get 401 and Dapr's words. An empty token
-/// lets everyone through.
-pub fn guard(router: Router, token: &str) -> Router {
-    if token.is_empty() {
-        return router;
+/// What callers must present, in `dapr-api-token` or `Authorization: Bearer`.
+#[derive(Clone)]
+pub struct Token(Arc<str>);
+
+impl Token {
+    /// An empty token lets everyone through.
+    pub fn new(token: &str) -> Self {
+        Self(token.into())
     }
-    router.layer(middleware::from_fn_with_state(Arc::<str>::from(token), check))
+
+    /// Whether these headers carry it.
+    pub fn admits(&self, headers: &HeaderMap) -> bool {
+        self.0.is_empty() || presented(headers).is_some_and(|given| same(given, self.0.as_bytes()))
+    }
 }
 
-async fn check(State(token): State<Arc<str>>, request: Request, next: Next) -> Response {
-    match presented(request.headers()).is_some_and(|given| same(given, token.as_bytes())) {
+/// Lets only requests with the token through to `router`; others get 401 and Dapr's words.
+pub fn guard(router: Router, token: Token) -> Router {
+    router.layer(middleware::from_fn_with_state(token, check))
+}
+
+async fn check(State(token): State<Token>, request: Request, next: Next) -> Response {
+    match token.admits(request.headers()) {
         true => next.run(request).await,
         false => (StatusCode::UNAUTHORIZED, "invalid api token").into_response(),
     }

@@ -14,44 +14,37 @@
 
 mod batch;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use axum::{
     Json, Router,
     body::Bytes,
-    extract::{DefaultBodyLimit, FromRequest, Query, Request, State},
+    extract::{Query, Request, State},
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
     routing::post,
 };
 use serde::{Deserialize, Serialize};
-use tokio::sync::{Semaphore, SemaphorePermit};
 
+use super::body::{Bodies, MAX_BODY};
 use crate::{
     engine::ports::PublishError,
     health::Reporter,
-    publish::{Publishing, Ready, Sent},
+    publish::{Publishing, Ready, Sent, is_topic_name},
 };
 
-/// Longest body that is read.
-pub const MAX_BODY: usize = 4 << 20;
-/// Longest wait for a body to arrive whole.
-const BODY_PATIENCE: Duration = Duration::from_secs(30);
-/// Bodies held at once, in KiB; beyond it callers are told to come back.
-const HELD_KIB: usize = 64 << 10;
 /// When to come back after a 429: the queue drains in a fraction of it while the brokers answer.
-const RETRY_AFTER_SECONDS: &str = "1";
+pub(super) const RETRY_AFTER_SECONDS: &str = "1";
 
 struct Events {
     publishing: Arc<Publishing>,
     brokers: Reporter,
-    held: Semaphore,
+    bodies: Bodies,
 }
 
 /// The route of `POST /events`. While `brokers` says that they are away, callers are told so at once, instead of when the client gives up.
-pub fn router(publishing: Arc<Publishing>, brokers: Reporter) -> Router {
-    let events = Events { publishing, brokers, held: Semaphore::new(HELD_KIB) };
-    Router::new().route("/events", post(accept)).layer(DefaultBodyLimit::max(MAX_BODY)).with_state(Arc::new(events))
+pub fn router(publishing: Arc<Publishing>, brokers: Reporter, bodies: Bodies) -> Router {
+    Router::new().route("/events", post(accept)).with_state(Arc::new(Events { publishing, brokers, bodies }))
 }
 
 /// The query of `POST /events`.
@@ -118,18 +111,11 @@ async fn accept(State(events): State<Arc<Events>>, Query(params): Query<Params>,
     if params.topic.as_deref().is_some_and(|topic| !is_topic_name(topic)) {
         return refusal(StatusCode::BAD_REQUEST, "`topic` is no topic name: 1 to 249 of a-z A-Z 0-9 . _ -");
     }
-    let Some(_held) = hold(&events.held, &headers) else {
-        return refusal(StatusCode::TOO_MANY_REQUESTS, "too many requests are under way");
+    let body = match events.bodies.read(request, MAX_BODY).await {
+        Ok(body) => body,
+        Err(error) => return refusal(error.status(), error.to_string()),
     };
-    let body = match tokio::time::timeout(BODY_PATIENCE, Bytes::from_request(request, &())).await {
-        Ok(Ok(body)) => body,
-        Ok(Err(error)) if error.status() == StatusCode::PAYLOAD_TOO_LARGE => {
-            return refusal(error.status(), "the body is longer than 4 MiB");
-        }
-        Ok(Err(_)) => return refusal(StatusCode::BAD_REQUEST, "the body broke off"),
-        Err(_) => return refusal(StatusCode::REQUEST_TIMEOUT, "the body did not arrive within 30 s"),
-    };
-    let (valid, rejected) = match check(&events.publishing, &params, &headers, &body) {
+    let (valid, rejected) = match check(&events.publishing, &params, &headers, &body.bytes) {
         Ok(checked) => checked,
         Err(error) => return refusal(StatusCode::BAD_REQUEST, error),
     };
@@ -142,19 +128,6 @@ async fn accept(State(events): State<Arc<Events>>, Query(params): Query<Params>,
     let messages: Vec<_> = valid.iter().map(|event| event.ready.message.clone()).collect();
     let sent = events.publishing.send_all(messages).await;
     outcome(valid, sent, rejected, params.topic.is_some())
-}
-
-/// Takes this body's share of the memory for bodies; `None`: there is not enough left.
-fn hold<'a>(held: &'a Semaphore, headers: &HeaderMap) -> Option<SemaphorePermit<'a>> {
-    let length = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
-    let kib = length.unwrap_or(MAX_BODY).min(MAX_BODY) / 1024 + 1;
-    held.try_acquire_many(u32::try_from(kib).ok()?).ok()
-}
-
-/// Kafka's rule for topic names.
-fn is_topic_name(name: &str) -> bool {
-    let legal = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'));
-    legal && (1..=249).contains(&name.len()) && name != "." && name != ".."
 }
 
 /// Splits the body into events and checks each.

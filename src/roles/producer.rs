@@ -3,20 +3,19 @@
 use std::{io, sync::Arc};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use tokio::net::TcpListener;
 
 use super::{
     Input, Options, RunError,
     brokers::Brokers,
     ingest::{Told, ingest},
     input::{self, Opened},
-    service::{self, Service},
+    intake::Intake,
+    service::Service,
 };
 use crate::{
     config::{Config, Role},
     event::Catalog,
-    health::{Part, Reporter},
-    http::{self, Requests, auth, publish},
+    health::Part,
     publish::Publishing,
     shutdown::Shutdown,
     telemetry::Metrics,
@@ -40,68 +39,27 @@ pub async fn run(config: &Config, catalog: Arc<Catalog>, options: Options, shutd
 /// The service: listeners, Kafka, and the way out of both.
 async fn serve(config: &Config, catalog: Arc<Catalog>, options: &Options, shutdown: &Shutdown) -> Result<(), RunError> {
     let service = Service::bind(config, Role::Producer).await?;
-    let api = listen(config).await?;
+    let intake = Intake::bind(config).await?;
     let brokers = Brokers::connect(config, &catalog, &[]).map_err(anyhow::Error::from)?;
     tracing::info!(
         kafka.brokers = brokers.clients().brokers(),
         catalog = %catalog.origin(),
         http.listen = service.address(),
-        publish.listen = service::address(&api),
+        publish.listen = intake.address(),
         "producer started"
     );
-    warn_if_open(config, &api);
+    intake.warn_if_open(config);
     // On the health page before anyone can ask: not ready until a broker has answered.
-    let (part, metrics) = (service.health.part(Part::Brokers), service.metrics.clone());
+    let (part, health, metrics) = (service.health.part(Part::Brokers), service.health.clone(), service.metrics.clone());
     let work = async {
         brokers.wait(options.exit_if_unreachable, shutdown).await?;
         tokio::select! {
             never = brokers.watch(&part) => match never {},
-            result = accept(&brokers, catalog, api, &part, metrics, shutdown) => result?,
+            result = intake.serve(&brokers, catalog, &health, metrics, shutdown) => result?,
         }
         brokers.flush(config.engine.drain_timeout).await
     };
     service.run(shutdown, work).await
-}
-
-/// Listens on `publish.listen`.
-pub(super) async fn listen(config: &Config) -> Result<TcpListener, RunError> {
-    Ok(http::bind("publish.listen", &config.publish.listen).await.map_err(anyhow::Error::from)?)
-}
-
-/// Anyone who reaches the address may publish: a warning where that is more than this machine.
-pub(super) fn warn_if_open(config: &Config, api: &TcpListener) {
-    let open = api.local_addr().is_ok_and(|address| !address.ip().is_loopback());
-    if open && config.publish.api_token.is_empty() {
-        tracing::warn!(
-            publish.listen = config.publish.listen,
-            "anyone who reaches this address can publish: set publish.api_token (or DAPR_API_TOKEN), or listen on 127.0.0.1"
-        );
-    }
-}
-
-/// Takes requests until `shutdown`, then gives those in flight `engine.drain_timeout` to finish.
-pub(super) async fn accept(
-    brokers: &Brokers,
-    catalog: Arc<Catalog>,
-    api: TcpListener,
-    part: &Reporter,
-    metrics: Metrics,
-    shutdown: &Shutdown,
-) -> Result<(), RunError> {
-    let config = brokers.config();
-    let publishing = Arc::new(Publishing::new(config, catalog, brokers.publisher(), metrics));
-    let requests = Requests::default();
-    let router = auth::guard(publish::router(Arc::clone(&publishing), part.clone()), config.publish.api_token.expose());
-    let limit = config.engine.drain_timeout;
-    let deadline = async {
-        shutdown.draining().await;
-        tokio::time::sleep(limit).await;
-    };
-    tokio::select! {
-        served = http::serve(api, requests.count(router), shutdown.token()) => Ok(served.map_err(anyhow::Error::from)?),
-        error = publishing.fatal() => Err(RunError::KafkaFatal(error)),
-        () = deadline => Err(RunError::DrainDeadline { running: requests.open(), after: limit }),
-    }
 }
 
 /// Publishes an input to its end and tells what became of it.

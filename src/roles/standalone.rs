@@ -2,17 +2,10 @@
 
 use std::sync::Arc;
 
-use super::{
-    Options, RunError,
-    brokers::Brokers,
-    consumer::Consumer,
-    producer,
-    service::{self, Service},
-};
+use super::{Options, RunError, brokers::Brokers, consumer::Consumer, intake::Intake, service::Service};
 use crate::{
     config::{Config, Role},
     event::Catalog,
-    health::Part,
     shutdown::Shutdown,
 };
 
@@ -22,15 +15,15 @@ use crate::{
 /// As each role.
 pub(super) async fn run(config: Config, catalog: Arc<Catalog>, options: Options, shutdown: Shutdown) -> Result<(), RunError> {
     let service = Service::bind(&config, Role::Standalone).await?;
-    let api = producer::listen(&config).await?;
+    let intake = Intake::bind(&config).await?;
     tracing::info!(
         kafka.brokers = config.kafka.brokers,
         catalog = %catalog.origin(),
         http.listen = service.address(),
-        publish.listen = service::address(&api),
+        publish.listen = intake.address(),
         "standalone started"
     );
-    producer::warn_if_open(&config, &api);
+    intake.warn_if_open(&config);
     if config.store.is_memory() {
         tracing::warn!("the store is in memory: which events were handled, and their retries, are forgotten with this process");
     }
@@ -41,11 +34,10 @@ pub(super) async fn run(config: Config, catalog: Arc<Catalog>, options: Options,
         let Some((registry, topics)) = consumer.wanted(&shutdown).await? else { return Ok(()) };
         let brokers = Brokers::connect(consumer.config(), &catalog, &topics).map_err(anyhow::Error::from)?;
         brokers.wait(options.exit_if_unreachable, &shutdown).await?;
-        let part = health.part(Part::Brokers);
         // The consumer drains once the last request has its answer: what it published may still be handled.
         let accepted = Shutdown::new();
         let accept = async {
-            let result = producer::accept(&brokers, catalog, api, &part, metrics, &shutdown).await;
+            let result = intake.serve(&brokers, catalog, &health, metrics, &shutdown).await;
             accepted.drain();
             result
         };

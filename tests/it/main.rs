@@ -19,5 +19,7 @@ mod kafka_embedded;
 mod kafka_member;
 mod kafka_source;
 mod rig;
+mod sidecar_about;
+mod sidecar_publish;
 mod store;
 mod support;

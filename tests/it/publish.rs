@@ -7,7 +7,7 @@ use worker::{
     engine::ports::PublishError,
     event::Catalog,
     health::{Health, Part, Reporter},
-    http,
+    http::{self, body::Bodies},
     publish::Publishing,
     telemetry::Metrics,
 };
@@ -28,7 +28,8 @@ async fn api_with(publisher: Arc<FakePublisher>, sets: &[&str]) -> Api {
     let brokers = Health::new().part(Part::Brokers);
     brokers.ok();
     let publishing = Arc::new(Publishing::new(&config, catalog, publisher.clone(), metrics.clone()));
-    let served = serve(http::auth::guard(http::publish::router(publishing, brokers.clone()), config.publish.api_token.expose())).await;
+    let token = http::auth::Token::new(config.publish.api_token.expose());
+    let served = serve(http::auth::guard(http::publish::router(publishing, brokers.clone(), Bodies::default()), token)).await;
     Api { served, publisher, brokers, metrics }
 }
 

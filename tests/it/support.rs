@@ -2,6 +2,7 @@
 
 pub mod app;
 pub mod publisher;
+pub mod sidecar;
 
 use std::net::SocketAddr;
 
