@@ -3,6 +3,7 @@
 //! Layers, later ones win: the embedded `config/default.toml`, each `-c FILE`, `WORKER_A__B` environment variables,
 //! `--set a.b=value` and flags. Tables merge, arrays replace. Every problem is reported at once, with its origin.
 
+pub mod condition;
 pub mod engine;
 pub mod handlers;
 pub mod http;

@@ -36,17 +36,29 @@ impl Run {
 pub trait Handler: Send + Sync + 'static {
     /// Handles one event. A panic counts as a transient failure.
     fn handle(&self, run: Run) -> impl Future<Output = HandlerResult> + Send;
+
+    /// Where events from that topic go that this handler gave up; `None`: to the configured dead-letter topic.
+    fn dead_letter_topic(&self, _topic: &str) -> Option<Arc<str>> {
+        None
+    }
 }
 
 /// A [`Handler`] behind a pointer.
 pub trait DynHandler: Send + Sync + 'static {
     /// As [`Handler::handle`].
     fn handle_boxed(&self, run: Run) -> BoxFuture<'_, HandlerResult>;
+
+    /// As [`Handler::dead_letter_topic`].
+    fn dead_letter_topic(&self, topic: &str) -> Option<Arc<str>>;
 }
 
 impl<H: Handler> DynHandler for H {
     fn handle_boxed(&self, run: Run) -> BoxFuture<'_, HandlerResult> {
         Box::pin(self.handle(run))
+    }
+
+    fn dead_letter_topic(&self, topic: &str) -> Option<Arc<str>> {
+        Handler::dead_letter_topic(self, topic)
     }
 }
 

@@ -5,15 +5,12 @@ pub mod log;
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use reqwest::{Client, Url};
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use reqwest::{Client, Url, header::HeaderValue};
+use tokio::sync::watch;
 
 use self::{
-    http::{
-        HttpHandler, Target,
-        answer::Table,
-        client::client,
-        discover::{Routes, discover},
-    },
+    http::{HttpHandler, Manner, Target, answer::Table, client::client, discover::App, routes::Current},
     log::LogHandler,
 };
 use crate::{
@@ -57,6 +54,15 @@ impl BuildError {
     }
 }
 
+/// Every configured handler, and the apps among them that may change what they want.
+pub struct Handlers(Vec<Made>);
+
+/// A handler; with routes, of an app that told them.
+struct Made {
+    binding: Binding,
+    app: Option<(App, Current)>,
+}
+
 /// Makes every configured handler, in the order of the file, names and patterns resolved through the catalogue's aliases.
 ///
 /// Waits for the apps of `discover` handlers to tell their routes, for ever and side by side: what they want to read is not known before. Drop the future to stop
@@ -64,16 +70,47 @@ impl BuildError {
 ///
 /// # Errors
 /// Where an entry lacks what its kind needs, or a name is taken twice.
-pub async fn build(config: &Config, catalog: &Catalog, health: &Health) -> Result<Registry, BuildError> {
+pub async fn build(config: &Config, catalog: &Catalog, health: &Health) -> Result<Handlers, BuildError> {
     let mut names = BTreeSet::new();
     for entry in &config.handlers {
         if !names.insert(&entry.name) {
             return Err(BuildError::Config { name: entry.name.clone(), problem: "two handlers have this name".to_owned() });
         }
     }
-    let bindings = config.handlers.iter().map(|entry| bind(entry, config, catalog, health));
-    let bindings = futures_util::future::try_join_all(bindings).await?;
-    Ok(bindings.into_iter().flatten().fold(Registry::new(), Registry::bind))
+    let made = config.handlers.iter().map(|entry| make(entry, config, catalog, health));
+    Ok(Handlers(futures_util::future::try_join_all(made).await?))
+}
+
+impl Handlers {
+    /// The handlers with the topics that their apps want now; one whose app wants nothing is left out.
+    pub fn registry(&self) -> Registry {
+        let bindings = self.0.iter().filter_map(|made| {
+            let mut binding = made.binding.clone();
+            if let Some((_, current)) = &made.app {
+                binding.topics = current.get().topics().map(str::to_owned).collect();
+                if binding.topics.is_empty() {
+                    return None;
+                }
+            }
+            Some(binding)
+        });
+        bindings.fold(Registry::new(), Registry::bind)
+    }
+
+    /// Topics whose values an app takes as opaque bytes.
+    pub fn raw_topics(&self) -> BTreeSet<Arc<str>> {
+        self.0.iter().filter_map(|made| made.app.as_ref()).flat_map(|(_, current)| current.get().raw_topics()).collect()
+    }
+
+    /// Asks the apps again, each at its interval and at each of `reloads`. Resolves when what is to be read is no longer what
+    /// [`Handlers::registry`] and [`Handlers::raw_topics`] said; other changes of their routes are in force at once.
+    pub async fn changed(&self, reloads: &watch::Receiver<u64>) {
+        let apps = self.0.iter().filter_map(|made| made.app.as_ref());
+        let mut changes: FuturesUnordered<_> = apps.map(|(app, current)| app.changed(current, reloads.clone())).collect();
+        if changes.next().await.is_none() {
+            std::future::pending::<()>().await;
+        }
+    }
 }
 
 /// The topics that carry what these handlers want: their own (`discover`), else those of the catalogue for their types. Sorted.
@@ -88,53 +125,74 @@ pub fn topics(registry: &Registry, catalog: &Catalog) -> BTreeSet<Arc<str>> {
     topics
 }
 
-/// `None`: the app of a `discover` handler wants nothing.
-async fn bind(entry: &HandlerConfig, config: &Config, catalog: &Catalog, health: &Health) -> Result<Option<Binding>, BuildError> {
-    let (handler, topics): (Arc<dyn DynHandler>, Vec<String>) = match entry.kind {
-        HandlerKind::Log => (Arc::new(LogHandler::new(entry.name.as_str())), Vec::new()),
+async fn make(entry: &HandlerConfig, config: &Config, catalog: &Catalog, health: &Health) -> Result<Made, BuildError> {
+    let (handler, app): (Arc<dyn DynHandler>, _) = match entry.kind {
+        HandlerKind::Log => (Arc::new(LogHandler::new(entry.name.as_str())), None),
         HandlerKind::Http => {
             let report = health.part(Part::App(entry.name.as_str().into()));
             let http = client().map_err(|error| BuildError::Client { name: entry.name.clone(), error: error.to_string() })?;
-            let target = target(entry, &http, &report).await?;
-            let topics: Vec<_> = match &target {
-                // Until the first event shows it, an app is taken to be there.
-                Target::Url(_) => {
-                    report.ok();
-                    Vec::new()
-                }
-                Target::Routes(routes) => routes.topics().map(str::to_owned).collect(),
-            };
-            if topics.is_empty() && matches!(target, Target::Routes(_)) {
-                tracing::warn!(handler = entry.name, "the app subscribes to nothing: this handler gets no events");
-                return Ok(None);
-            }
+            let (target, app) = target(entry, config, &http, &report).await?;
             let table = if entry.strict_dapr { Table::Dapr } else { Table::Forgiving };
-            (Arc::new(HttpHandler::new(http, target, entry.body, table, report)), topics)
+            let manner = Manner { body: entry.body, table, token: token(entry)? };
+            (Arc::new(HttpHandler::new(http, target, manner, report)), app)
         }
     };
-    Ok(Some(Binding {
+    let binding = Binding {
         name: entry.name.as_str().into(),
         events: resolve(&entry.events, catalog),
-        topics,
+        topics: Vec::new(),
         timeout: entry.timeout,
         concurrency: entry.concurrency.unwrap_or(config.engine.concurrency),
         handler,
-    }))
+    };
+    Ok(Made { binding, app })
 }
 
-/// Where an `http` handler's events go.
-async fn target(entry: &HandlerConfig, http: &Client, report: &Reporter) -> Result<Target, BuildError> {
+/// Where an `http` handler's events go, and the app to ask again.
+async fn target(
+    entry: &HandlerConfig,
+    config: &Config,
+    http: &Client,
+    report: &Reporter,
+) -> Result<(Target, Option<(App, Current)>), BuildError> {
     let problem = |problem: &str| BuildError::Config { name: entry.name.clone(), problem: problem.to_owned() };
     match (&entry.url, &entry.discover) {
-        (Some(url), None) => Ok(Target::Url(parse_url(url).map_err(|error| problem(&format!("`url` {error}")))?)),
+        (Some(url), None) => {
+            // Until the first event shows it, an app is taken to be there.
+            report.ok();
+            Ok((Target::Url(parse_url(url).map_err(|error| problem(&format!("`url` {error}")))?), None))
+        }
         (None, Some(app)) => {
-            let app = parse_url(app).map_err(|error| problem(&format!("`discover` {error}")))?;
-            let routes: Routes = discover(http, &app, &entry.name, report).await;
-            Ok(Target::Routes(routes))
+            let app = App {
+                name: entry.name.clone(),
+                url: parse_url(app).map_err(|error| problem(&format!("`discover` {error}")))?,
+                http: http.clone(),
+                token: token(entry)?,
+                app_id: HeaderValue::try_from(config.app_id.as_str()).ok(),
+                declared: entry.routes.clone(),
+                dlq: config.dlq.topic.clone(),
+                every: entry.discover_every,
+                report: report.clone(),
+            };
+            let current = Current::new(app.discover().await);
+            Ok((Target::Routes(current.clone()), Some((app, current))))
         }
         (Some(_), Some(_)) => Err(problem("`url` and `discover` exclude each other")),
         (None, None) => Err(problem("kind `http` needs `url`, or `discover` for an app that tells its routes")),
     }
+}
+
+/// What the app is sent as `dapr-api-token`.
+fn token(entry: &HandlerConfig) -> Result<Option<HeaderValue>, BuildError> {
+    if entry.api_token.is_empty() {
+        return Ok(None);
+    }
+    let mut token = HeaderValue::try_from(entry.api_token.expose()).map_err(|_| BuildError::Config {
+        name: entry.name.clone(),
+        problem: "`api_token` has a character that no header takes".to_owned(),
+    })?;
+    token.set_sensitive(true);
+    Ok(Some(token))
 }
 
 fn parse_url(text: &str) -> Result<Url, String> {

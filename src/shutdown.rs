@@ -1,8 +1,11 @@
 //! One shutdown signal, passed by argument: the first SIGTERM or SIGINT drains, a second SIGINT ends the process at once.
 
-use std::io;
+use std::io::{self, IsTerminal};
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+};
 use tokio_util::sync::CancellationToken;
 
 /// Exit code after a second SIGINT: 128 + SIGINT, what shells and supervisors read as "interrupted by hand".
@@ -15,12 +18,19 @@ pub const INTERRUPTED: u8 = 130;
 #[derive(Debug, Clone, Default)]
 pub struct Shutdown {
     drain: CancellationToken,
+    reloads: watch::Sender<u64>,
 }
 
 impl Shutdown {
     /// A signal that nobody has given yet.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// A signal of its own for a part that stops later than the others; wishes to read again reach it all the same.
+    #[must_use]
+    pub fn later(&self) -> Self {
+        Self { drain: CancellationToken::new(), reloads: self.reloads.clone() }
     }
 
     /// Gives the signal. Giving it again changes nothing.
@@ -43,8 +53,19 @@ impl Shutdown {
         self.drain.clone()
     }
 
+    /// Asks every part that reads something from elsewhere to read it again.
+    pub fn reload(&self) {
+        self.reloads.send_modify(|count| *count += 1);
+    }
+
+    /// Changes with each wish to read again, from now on.
+    pub fn reloads(&self) -> watch::Receiver<u64> {
+        self.reloads.subscribe()
+    }
+
     /// Turns this process' signals into this one, and resolves at the second SIGINT: the caller then ends the process with [`INTERRUPTED`],
-    /// whatever is in flight. SIGTERM is taken any number of times: orchestrators repeat it, only a person at a terminal means "now".
+    /// whatever is in flight. SIGTERM is taken any number of times: orchestrators repeat it, only a person at a terminal means "now". SIGHUP
+    /// asks to read again; where standard input is a terminal it says that the terminal is gone, and stops like SIGTERM.
     ///
     /// Signals are caught from the first poll until the future is dropped.
     ///
@@ -53,10 +74,20 @@ impl Shutdown {
     pub async fn follow_signals(&self) -> io::Result<()> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut hangup = signal(SignalKind::hangup())?;
+        let has_terminal = io::stdin().is_terminal();
         let mut interrupted = false;
         loop {
             let name = tokio::select! {
                 _ = terminate.recv() => "SIGTERM",
+                _ = hangup.recv() => {
+                    if !has_terminal {
+                        tracing::info!("SIGHUP: reading again what apps want");
+                        self.reload();
+                        continue;
+                    }
+                    "SIGHUP"
+                }
                 _ = interrupt.recv() => {
                     if interrupted {
                         tracing::warn!("second SIGINT: ending at once");

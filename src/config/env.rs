@@ -15,6 +15,9 @@ const PREFIX: &str = "WORKER_";
 /// What Dapr's clients and sidecars call the API token; read where `WORKER_PUBLISH__API_TOKEN` is not set.
 const DAPR_TOKEN: &str = "DAPR_API_TOKEN";
 
+/// What Dapr's sidecars call the token that they send to their app.
+const APP_TOKEN: &str = "APP_API_TOKEN";
+
 /// Keys of the root with a value of their own: configuration although their name has no `__`.
 const PLAIN: &[&str] = &["WORKER_APP_ID"];
 
@@ -48,6 +51,20 @@ pub fn layer(env: &[(String, String)], lower: &[Table], problems: &mut Vec<Probl
         layer::insert(&mut table, &["publish".to_owned(), "api_token".to_owned()], Value::new(Some(&origin), token.clone()));
     }
     table
+}
+
+/// Gives `APP_API_TOKEN` to the handlers whose app tells its routes and that have no token of their own. No other receiver gets it.
+pub fn fill_app_token(env: &[(String, String)], merged: &mut Table) {
+    let Some((_, token)) = env.iter().find(|(name, text)| name == APP_TOKEN && !text.is_empty()) else { return };
+    let origin = format!("env {APP_TOKEN}");
+    let Some(ValueKind::Array(handlers)) = merged.get_mut("handlers").map(|handlers| &mut handlers.kind) else { return };
+    for handler in handlers {
+        if let ValueKind::Table(fields) = &mut handler.kind
+            && fields.contains_key("discover")
+        {
+            fields.entry("api_token".to_owned()).or_insert_with(|| Value::new(Some(&origin), token.clone()));
+        }
+    }
 }
 
 /// The variable of a key: `store.url` is `WORKER_STORE__URL`, `kafka.properties."sasl.password"` is

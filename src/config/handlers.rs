@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::secret::SecretUrl;
+use super::secret::{Secret, SecretUrl};
 
 /// One `[[handlers]]` entry.
 #[derive(Debug, Clone, Deserialize)]
@@ -21,6 +21,15 @@ pub struct HandlerConfig {
     pub url: Option<SecretUrl>,
     /// Of `http`: an app whose routes are read from `/dapr/subscribe`.
     pub discover: Option<SecretUrl>,
+    /// Of `discover`: how often the routes are read again; SIGHUP reads them at once.
+    #[serde(default = "one_minute", with = "super::units::duration")]
+    pub discover_every: Duration,
+    /// Of `discover`: what the app is sent as `dapr-api-token`; also `APP_API_TOKEN`.
+    #[serde(default)]
+    pub api_token: Secret,
+    /// Of `discover`: routes that the app does not tell itself. What it tells for a topic replaces the entry.
+    #[serde(default)]
+    pub routes: Vec<RouteConfig>,
     /// Of `http`: Dapr's exact answer table.
     #[serde(default)]
     pub strict_dapr: bool,
@@ -32,6 +41,47 @@ pub struct HandlerConfig {
     pub timeout: Duration,
     /// Runs of this handler at once; default: `engine.concurrency`.
     pub concurrency: Option<usize>,
+}
+
+/// One `[[handlers.routes]]` entry: a subscription, as an app would tell it at `/dapr/subscribe`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RouteConfig {
+    /// What is read.
+    pub topic: String,
+    /// The app's name for the brokers: the header `pubsubname`.
+    #[serde(default)]
+    pub pubsub: String,
+    /// Where events go that no rule takes; none: they are dropped, or go to `dead_letter_topic`.
+    pub path: Option<String>,
+    /// Asked in order; the first that holds decides.
+    #[serde(default)]
+    pub rules: Vec<RuleConfig>,
+    /// Takes this topic's dead letters instead of `dlq.topic`.
+    pub dead_letter_topic: Option<String>,
+    /// The value is opaque bytes, sent inside a CloudEvent's `data_base64`.
+    #[serde(default)]
+    pub raw_payload: bool,
+    /// Many users' events in one request.
+    #[serde(default)]
+    pub bulk: bool,
+    /// Of `bulk`: most events in one request.
+    #[serde(default = "eighty")]
+    pub bulk_events: usize,
+    /// Of `bulk`: longest wait for others.
+    #[serde(default = "hundred_millis", with = "super::units::duration")]
+    pub bulk_wait: Duration,
+}
+
+/// One `[[handlers.routes.rules]]` entry.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RuleConfig {
+    /// A CEL expression about `event`, the CloudEvent; empty: always.
+    #[serde(rename = "match")]
+    pub condition: String,
+    /// Where the event goes then.
+    pub path: String,
 }
 
 /// The kinds of handler that configuration can bind.
@@ -74,6 +124,18 @@ pub struct ScheduleConfig {
 
 fn every_type() -> Vec<String> {
     vec!["*".to_owned()]
+}
+
+fn one_minute() -> Duration {
+    Duration::from_secs(60)
+}
+
+fn eighty() -> usize {
+    80
+}
+
+fn hundred_millis() -> Duration {
+    Duration::from_millis(100)
 }
 
 fn thirty_seconds() -> Duration {

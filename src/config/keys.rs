@@ -143,10 +143,32 @@ const HANDLER: &[Key] = &[
     entry("events", Kind::Texts, "[\"*\"]", "type patterns such as task.*"),
     key("url", Kind::SecretUrl, "http: where events are POSTed"),
     key("discover", Kind::SecretUrl, "http: an app whose routes are read from /dapr/subscribe, instead of url"),
+    entry("discover_every", Kind::Duration, "\"1m\"", "discover: how often the routes are read again; SIGHUP reads them at once"),
+    key("api_token", Kind::Secret, "discover: sent to the app as dapr-api-token; also APP_API_TOKEN; default: none"),
+    key("routes", Kind::Tables(ROUTE), "discover: routes that the app does not tell itself; what it tells for a topic wins"),
     entry("strict_dapr", Kind::Flag, "false", "http: Dapr's exact table of answers"),
     entry("body", Kind::Choice(&["cloudevent", "event"]), "\"cloudevent\"", "http: a CloudEvent, or the event itself at the top level"),
     entry("timeout", Kind::Duration, "\"30s\"", "longest run; past it the run counts as transiently failed"),
     key("concurrency", Kind::Integer(1, 65_536), "runs of this handler at once; default: engine.concurrency"),
+];
+
+/// The keys of one `[[handlers.routes]]`.
+const ROUTE: &[Key] = &[
+    required("topic", Kind::Text, "what is read"),
+    key("pubsub", Kind::Text, "the app's name for the brokers: the header pubsubname"),
+    key("path", Kind::Text, "where events go that no rule takes; default: they are dropped, or go to dead_letter_topic"),
+    key("rules", Kind::Tables(RULE), "asked in order; the first that holds decides"),
+    key("dead_letter_topic", Kind::Text, "takes this topic's dead letters instead of dlq.topic"),
+    entry("raw_payload", Kind::Flag, "false", "the value is opaque bytes, sent as a CloudEvent's data_base64"),
+    entry("bulk", Kind::Flag, "false", "many users' events in one request"),
+    entry("bulk_events", Kind::Integer(1, 1000), "80", "bulk: most events in one request"),
+    entry("bulk_wait", Kind::Duration, "\"100ms\"", "bulk: longest wait for others"),
+];
+
+/// The keys of one `[[handlers.routes.rules]]`.
+const RULE: &[Key] = &[
+    required("match", Kind::Text, "a CEL expression about event, the CloudEvent: event.type == \"task.created\"; empty: always"),
+    required("path", Kind::Text, "where the event goes then"),
 ];
 
 const HTTP: &[Key] = &[key("listen", Kind::Text, "address of /metrics, /livez and /readyz")];

@@ -100,6 +100,7 @@ impl Config {
         let mut merged = layer::merge(layers);
         values::check(&mut merged, &defaults, &mut problems);
         fill_group(&mut merged);
+        env::fill_app_token(&sources.env, &mut merged);
         let origins = Origins::of(&merged);
         let config = match Config::deserialize(Value::new(None, merged)) {
             Ok(config) => config,

@@ -13,7 +13,7 @@ use super::{
     ports::{Acked, Message, PublishError},
     work::{PartState, Subject, Work},
 };
-use crate::{event::record::Record, outcome::DeadReason};
+use crate::{event::record::Record, handler::Registry, outcome::DeadReason};
 
 /// Every header of ours starts so; those of an earlier pass are replaced, never added to.
 pub const PREFIX: &str = "x-dlq-";
@@ -21,6 +21,8 @@ pub const PREFIX: &str = "x-dlq-";
 pub const REDRIVES: &str = "x-dlq-redrives";
 /// Comma-separated names of the handlers that gave it up; a redriven event goes to these alone.
 pub const HANDLER: &str = "x-dlq-handler";
+/// Where a dead letter came from: no other record has it.
+const SOURCE: &str = "x-dlq-source-topic";
 /// Error texts are cut to this many bytes, so that headers cannot outgrow the record.
 const LONGEST_ERROR: usize = 1024;
 
@@ -61,6 +63,30 @@ impl Cause {
     }
 }
 
+/// Where the dead letter of a head goes: the topic that the handlers which gave it up, or would have had it, agree on; else `configured`.
+/// One that is a dead letter already goes to `configured`, so that topics which take each other's never feed a circle.
+pub(super) fn letter_topic(work: &Work, registry: &Registry, configured: &Arc<str>) -> Arc<str> {
+    let record = work.subject.record();
+    if record.header(SOURCE).is_some() {
+        return Arc::clone(configured);
+    }
+    let bindings = registry.bindings();
+    let given_up: Vec<usize> = match &work.subject {
+        Subject::Rejected(_) => {
+            (0..bindings.len()).filter(|&index| bindings[index].topics.iter().any(|topic| **topic == **record.topic())).collect()
+        }
+        Subject::Event(_) => {
+            let unfinished = |state: &PartState| !matches!(state, PartState::Done | PartState::Dropped);
+            work.parts.iter().filter(|part| unfinished(&part.state)).filter_map(|part| part.handler).collect()
+        }
+    };
+    let mut wanted = given_up.iter().map(|&index| bindings[index].handler.dead_letter_topic(record.topic()));
+    match wanted.next().flatten() {
+        Some(topic) if wanted.all(|other| other.as_ref() == Some(&topic)) => topic,
+        _ => Arc::clone(configured),
+    }
+}
+
 /// What every dead letter of this process says of it.
 #[derive(Debug, Clone)]
 pub(super) struct Origin {
@@ -69,11 +95,12 @@ pub(super) struct Origin {
     pub(super) worker: Arc<str>,
 }
 
-/// The dead letter of a head. `schedule`: its delays; `now` and `first_failed` by the wall clock.
+/// The dead letter of a head, for `topic`. `schedule`: its delays; `now` and `first_failed` by the wall clock.
 pub(super) fn letter(
     work: &Work,
     cause: &Cause,
     origin: &Origin,
+    topic: Arc<str>,
     schedule: &str,
     now: DateTime<Utc>,
     first_failed: DateTime<Utc>,
@@ -105,7 +132,7 @@ pub(super) fn letter(
     put("worker", origin.worker.to_string());
     put("schedule", schedule.to_owned());
     put("redrives", redrives(record).to_string());
-    Message { topic: Arc::clone(&origin.topic), key: record.key_bytes(), value: record.value_bytes(), headers, partition: None }
+    Message { topic, key: record.key_bytes(), value: record.value_bytes(), headers, partition: None }
 }
 
 /// How often a record was sent back from the DLQ.

@@ -207,7 +207,8 @@ impl Partition {
             let wall = self.shared.clock.now();
             let ago = self.shared.keeper.store_ms(now).saturating_sub(work.first_failed_ms);
             let first = if work.failed() { wall - chrono::TimeDelta::milliseconds(i64::try_from(ago).unwrap_or_default()) } else { wall };
-            let letter = dead::letter(work, &cause, &self.shared.origin, &schedule.to_string(), wall, first);
+            let topic = dead::letter_topic(work, &self.shared.registry, &self.shared.origin.topic);
+            let letter = dead::letter(work, &cause, &self.shared.origin, topic, &schedule.to_string(), wall, first);
             let (shared, held) = (Arc::clone(&self.shared), self.held().cloned());
             let last = self.last_letters.clone();
             self.burying += 1;

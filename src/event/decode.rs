@@ -1,6 +1,6 @@
 //! Records to events. Never panics, and allocates at most [`MEMORY_PER_BYTE`] times the value and [`MEMORY_BASE`] bytes.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use chrono::{DateTime, Utc};
 
@@ -27,6 +27,14 @@ pub const MEMORY_BASE: usize = 64 * 1024;
 pub struct Decoder {
     catalog: Arc<Catalog>,
     validate: bool,
+    opaque: Option<Opaque>,
+}
+
+/// Topics whose values need not be events.
+#[derive(Debug, Clone)]
+struct Opaque {
+    topics: BTreeSet<Arc<str>>,
+    kind: Arc<EventType>,
 }
 
 /// What a record says about itself before it is an event.
@@ -49,11 +57,30 @@ struct Refusal {
     read: Option<Read>,
 }
 
+impl Opaque {
+    fn event(&self, record: Record) -> Event {
+        let (id, id_from_offset) = id_or_position(None, record.partition(), record.offset());
+        let user_id = record.key().map(|key| String::from_utf8_lossy(key).into()).unwrap_or_default();
+        let time = time::of_record(record.timestamp());
+        Event { id, id_from_offset, kind: Arc::clone(&self.kind), user_id, time, expires: None, version: Version::FIRST, record }
+    }
+}
+
 impl Decoder {
     /// `validate`: whether `data` is checked against its schema. A version newer than the catalogue's is checked in any case, since that is
     /// what decides whether it can be handled as the newest known.
     pub fn new(catalog: Arc<Catalog>, validate: bool) -> Self {
-        Self { catalog, validate }
+        Self { catalog, validate, opaque: None }
+    }
+
+    /// Takes whatever stands on `topics`: what is no valid event there becomes one of the type `raw`, its id its position's, its user
+    /// the record's key.
+    ///
+    /// # Errors
+    /// Where the type cannot be made; no reason is known.
+    pub fn with_opaque(self, topics: BTreeSet<Arc<str>>) -> Result<Self, String> {
+        let kind = Arc::new(EventType::opaque()?);
+        Ok(Self { opaque: Some(Opaque { topics, kind }).filter(|opaque| !opaque.topics.is_empty()), ..self })
     }
 
     /// The catalogue.
@@ -75,6 +102,9 @@ impl Decoder {
                 Ok(Event { id, id_from_offset, kind, user_id, time, expires: read.expires, version: read.version, record })
             }
             Err(refusal) => {
+                if let Some(opaque) = self.opaque.as_ref().filter(|opaque| opaque.topics.contains(record.topic())) {
+                    return Ok(opaque.event(record));
+                }
                 let Refusal { reason, error, read } = *refusal;
                 let (id, event_type, user_id) = read.map_or((None, None, None), |read| (read.id, Some(read.event_type), read.user_id));
                 let (id, id_from_offset) = id_or_position(id, record.partition(), record.offset());

@@ -1,40 +1,41 @@
-//! Kind `http`: one POST per event to an app, whose answer is the verdict.
+//! Kind `http`: one POST per event, or per batch of users' events, to an app whose answer is the verdict.
 
 pub mod answer;
+mod bulk;
+mod bulk_answer;
 pub mod client;
 pub mod discover;
+mod headers;
+mod post;
+pub mod routes;
+mod told;
 
 use std::sync::Arc;
 
+use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
-use chrono::Utc;
 use reqwest::{
     Client, Url,
-    header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER},
+    header::{CONTENT_TYPE, HeaderValue},
 };
+use serde_json::{Value, json, value::RawValue};
 
 use self::{
     answer::{Answer, Table},
-    discover::Routes,
+    bulk::{Batches, Joining},
+    post::{Posted, Poster},
+    routes::{Current, Route},
 };
 use crate::{
     config::handlers::HttpBody,
     event::Event,
     handler::{Handler, Run},
     health::Reporter,
-    outcome::{Failure, HandlerResult},
+    outcome::{Failure, Handled, HandlerResult},
 };
-
-/// Longest answer whose `status` counts; apps answer with a few bytes.
-const MAX_ANSWER: usize = 64 * 1024;
 
 const CLOUDEVENT: HeaderValue = HeaderValue::from_static("application/cloudevents+json");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
-const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
-const ATTEMPT: HeaderName = HeaderName::from_static("x-worker-attempt");
-const EPOCH: HeaderName = HeaderName::from_static("x-worker-epoch");
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// Where events go.
 #[derive(Debug, Clone)]
@@ -42,112 +43,140 @@ pub enum Target {
     /// All to one URL, as written.
     Url(Url),
     /// Each to its topic's route.
-    Routes(Routes),
+    Routes(Current),
+}
+
+/// How an app is spoken to.
+#[derive(Debug, Clone)]
+pub struct Manner {
+    /// What the body is.
+    pub body: HttpBody,
+    /// How answers are read.
+    pub table: Table,
+    /// Sent as `dapr-api-token`.
+    pub token: Option<HeaderValue>,
 }
 
 /// Delivers events to an app and reads its answer.
 ///
 /// Headers: `content-type`, `idempotency-key` (the event's id: the same for every run), `x-worker-attempt` (1 for the first run),
-/// `x-worker-epoch` (fencing token), `traceparent` (of the record's header, else of the
-/// CloudEvent) and `tracestate` where the event carries them. Redirects are not followed. A dropped run
-/// closes its connection, so that the app can notice.
+/// `x-worker-epoch` (fencing token), `traceparent` (of the record's header, else of the CloudEvent) and `tracestate` where the event
+/// carries them; the record's own headers, `__topic`, `__partition`, `__offset`, `__timestamp` and `__key`. Redirects are not followed.
+/// A dropped run closes its connection, so that the app can notice.
 pub struct HttpHandler {
-    http: Client,
+    poster: Arc<Poster>,
+    batches: Batches,
     target: Target,
     body: HttpBody,
-    table: Table,
-    app: Reporter,
 }
 
 impl HttpHandler {
     /// A handler that posts to `target` with `http`, which it should have to itself. `app` is told whether the app is there.
-    pub fn new(http: Client, target: Target, body: HttpBody, table: Table, app: Reporter) -> Self {
-        Self { http, target, body, table, app }
+    pub fn new(http: Client, target: Target, manner: Manner, app: Reporter) -> Self {
+        let poster = Arc::new(Poster::new(http, manner.token, manner.table, app));
+        Self { batches: Batches::new(Arc::clone(&poster)), poster, target, body: manner.body }
     }
 
-    /// Where this event goes; `None`: the app has no route for its topic.
-    fn url(&self, event: &Event) -> Option<Url> {
-        match &self.target {
-            Target::Url(url) => Some(url.clone()),
-            Target::Routes(routes) => routes.of(event.record().topic()).cloned(),
+    /// What an app reads: the body's type and the body.
+    fn content(&self, event: &Event, route: Option<&Route>) -> (HeaderValue, Bytes) {
+        if let Some(route) = route.filter(|route| route.raw) {
+            return (CLOUDEVENT, around_bytes(event, &route.pubsub));
         }
-    }
-
-    fn body(&self, event: &Event) -> (HeaderValue, Bytes) {
-        match (self.body, self.table) {
-            (HttpBody::Event, _) => (JSON, event.to_published()),
+        match (self.body, self.poster.table()) {
+            (HttpBody::Event, Table::Forgiving) => (JSON, event.to_published()),
             // Dapr passes the stored bytes on; a tombstone reads `null`.
-            (HttpBody::Cloudevent, Table::Dapr) => (CLOUDEVENT, event.record().value_bytes().unwrap_or(Bytes::from_static(b"null"))),
+            (_, Table::Dapr) => (CLOUDEVENT, event.record().value_bytes().unwrap_or(Bytes::from_static(b"null"))),
             (HttpBody::Cloudevent, Table::Forgiving) => (CLOUDEVENT, event.to_cloudevent()),
         }
+    }
+
+    /// The CloudEvent that rules are about, whatever the body is.
+    fn subject(&self, event: &Event, route: &Route) -> Value {
+        let text = match (route.raw, self.poster.table()) {
+            (true, _) => around_bytes(event, &route.pubsub),
+            (false, Table::Dapr) => event.record().value_bytes().unwrap_or_default(),
+            (false, Table::Forgiving) => event.to_cloudevent(),
+        };
+        serde_json::from_slice(&text).unwrap_or_default()
+    }
+
+    /// The event's route and URL.
+    fn way(&self, event: &Event) -> Result<(Url, Option<Arc<Route>>), HandlerResult> {
+        let current = match &self.target {
+            Target::Url(url) => return Ok((url.clone(), None)),
+            Target::Routes(current) => current.get(),
+        };
+        let topic = event.record().topic();
+        // Its app no longer wants the topic: it stays until the worker has left it, or another worker has it.
+        let route = current.of(topic).ok_or_else(|| Err(Failure::transient(format!("the app has no route for topic {topic}"))))?;
+        match route.url(|| self.subject(event, route)) {
+            Ok(Some(url)) => Ok((url.clone(), Some(Arc::clone(route)))),
+            Ok(None) if route.dead_letters.is_some() => Err(Err(Failure::permanent("no rule of the app's takes this event"))),
+            Ok(None) => Err(Ok(Handled::Dropped("no rule of the app's takes this event".to_owned()))),
+            Err(error) => Err(Err(Failure::permanent(format!("rule {error}")))),
+        }
+    }
+
+    /// The event as an entry of a batch: opaque bytes as base64, as Dapr does it.
+    fn entry(&self, run: Run, route: &Route) -> Joining {
+        let (content_type, bytes) = match route.raw {
+            true => ("application/octet-stream", run.event.record().value_bytes().unwrap_or_default()),
+            false => {
+                let (content_type, bytes) = self.content(&run.event, Some(route));
+                (if content_type == JSON { "application/json" } else { "application/cloudevents+json" }, bytes)
+            }
+        };
+        let as_json = || if route.raw { None } else { serde_json::from_slice::<Box<RawValue>>(&bytes).ok() };
+        let as_text = || serde_json::value::to_raw_value(&BASE64_STANDARD.encode(&bytes)).unwrap_or_default();
+        let event = as_json().unwrap_or_else(as_text);
+        let metadata = headers::metadata(&run, Some(route))
+            .into_iter()
+            .map(|(name, value)| (name, Value::from(String::from_utf8_lossy(&value).into_owned())))
+            .collect();
+        Joining { run, event, metadata, content_type }
     }
 }
 
 impl Handler for HttpHandler {
     async fn handle(&self, run: Run) -> HandlerResult {
-        let event = Arc::clone(&run.event);
-        let url =
-            self.url(&event).ok_or_else(|| Failure::permanent(format!("the app has no route for topic {}", event.record().topic())))?;
-        let (content_type, body) = self.body(&event);
-        let request = self.http.post(url).headers(headers(&run, content_type)).body(body);
-        let mut response = match request.send().await {
-            Ok(response) => response,
-            Err(error) => {
-                let reason = client::reason(&error);
-                self.app.fail(reason.clone());
-                return Err(Failure::transient(reason));
-            }
+        let (url, route) = match self.way(&run.event) {
+            Ok(way) => way,
+            Err(verdict) => return verdict,
         };
-        self.app.ok();
-        let status = response.status();
-        let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()).map(str::to_owned);
-        // Read whatever the status, so that the connection can be used again.
-        let body = match client::read_bounded(&mut response, MAX_ANSWER).await {
-            Ok(body) => body.unwrap_or_default(),
-            Err(error) if status.is_success() => {
-                return Err(Failure::transient(format!("the answer broke off: {}", client::reason(&error))));
+        let route = route.as_deref();
+        if let Some((route, bulk)) = route.and_then(|route| Some((route, route.bulk?))) {
+            let entry = self.entry(run, route);
+            return self.batches.deliver(route, bulk, url, entry).await;
+        }
+        let (content_type, body) = self.content(&run.event, route);
+        let mut headers = headers::headers(&run, route);
+        headers.insert(CONTENT_TYPE, content_type);
+        match self.poster.post(url, headers, body).await {
+            Posted::Answered { status, retry_after, body, now } => {
+                Answer { status, retry_after: retry_after.as_deref(), body: &body, now }.verdict(self.poster.table())
             }
-            Err(_) => Vec::new(),
-        };
-        Answer { status: status.as_u16(), retry_after: retry_after.as_deref(), body: &body, now: Utc::now() }.verdict(self.table)
-    }
-}
-
-fn headers(run: &Run, content_type: HeaderValue) -> HeaderMap {
-    let mut headers = HeaderMap::with_capacity(6);
-    headers.insert(CONTENT_TYPE, content_type);
-    headers.insert(IDEMPOTENCY_KEY, header_text(run.idempotency_key()));
-    headers.insert(ATTEMPT, run.attempt.into());
-    headers.insert(EPOCH, run.epoch.into());
-    if let Some(Ok(traceparent)) = run.event.traceparent().map(HeaderValue::try_from) {
-        headers.insert(TRACEPARENT, traceparent);
-        if let Some(Ok(tracestate)) = run.event.record().header("tracestate").map(HeaderValue::from_bytes) {
-            headers.insert(TRACESTATE, tracestate);
+            Posted::Failed(failure) => Err(failure),
         }
     }
-    headers
-}
 
-/// Any text as a header's value: an id of graphic ASCII as it is, any other percent-encoded, since HTTP forbids it there.
-fn header_text(text: &str) -> HeaderValue {
-    let plain = |byte: u8| byte.is_ascii_graphic() && byte != b'%';
-    let allowed = text.bytes().all(|byte| byte.is_ascii_graphic());
-    let encoded: String = match allowed {
-        true => text.to_owned(),
-        false => text.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect(),
-    };
-    // Only graphic ASCII is left, which every header takes.
-    HeaderValue::try_from(encoded).unwrap_or(HeaderValue::from_static(""))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::header_text;
-
-    #[test]
-    fn an_id_that_is_no_header_text_is_percent_encoded() {
-        assert_eq!(header_text("550e8400-e29b"), "550e8400-e29b");
-        assert_eq!(header_text("50%"), "50%");
-        assert_eq!(header_text("a b\n%ü"), "a%20b%0A%25%C3%BC");
+    fn dead_letter_topic(&self, topic: &str) -> Option<Arc<str>> {
+        match &self.target {
+            Target::Url(_) => None,
+            Target::Routes(current) => current.get().of(topic).and_then(|route| route.dead_letters.clone()),
+        }
     }
+}
+
+/// A CloudEvent around opaque bytes. Its id is the event's, the same for every run, where Dapr invents one for each.
+fn around_bytes(event: &Event, pubsub: &str) -> Bytes {
+    let record = event.record();
+    let header = |name: &str| record.header(name).and_then(|value| std::str::from_utf8(value).ok()).unwrap_or_default();
+    let trace = event.traceparent().unwrap_or_default();
+    let around = json!({
+        "specversion": "1.0", "id": event.id(), "source": "Dapr", "type": "com.dapr.event.sent",
+        "topic": &**record.topic(), "pubsubname": pubsub, "datacontenttype": "application/octet-stream",
+        "traceid": trace, "traceparent": trace, "tracestate": header("tracestate"),
+        "data_base64": BASE64_STANDARD.encode(record.value().unwrap_or_default()),
+    });
+    around.to_string().into()
 }

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use super::{Options, RunError, alerts, brokers::Brokers, service::Service};
 use crate::{
@@ -10,7 +11,7 @@ use crate::{
     engine::{self, Clock, Drained, Engine, EngineError, Parts},
     event::{Catalog, Decoder},
     handler::Registry,
-    handlers,
+    handlers::{self, Handlers},
     health::{Health, Part},
     kafka::{
         reader::KafkaReader,
@@ -67,10 +68,11 @@ impl Consumer {
         tracing::info!(kafka.brokers = self.config.kafka.brokers, catalog = %self.catalog.origin(), http.listen = service.address(), "consumer started");
         self.announce_parts();
         let work = async {
-            let Some((registry, topics)) = self.wanted(&shutdown).await? else { return Ok(()) };
+            let Some(handlers) = self.wanted(&shutdown).await? else { return Ok(()) };
+            let (_, topics) = self.reading(&handlers);
             let brokers = Brokers::connect(&self.config, &self.catalog, &topics).map_err(anyhow::Error::from)?;
             brokers.wait(self.options.exit_if_unreachable, &shutdown).await?;
-            self.work(&brokers, registry, topics, &shutdown).await
+            self.work(&brokers, handlers, &shutdown).await
         };
         service.run(&shutdown, work).await
     }
@@ -82,28 +84,63 @@ impl Consumer {
         }
     }
 
-    /// The handlers and the topics that they want; `None`: told to stop before they were known.
-    pub(crate) async fn wanted(&self, shutdown: &Shutdown) -> Result<Option<(Registry, Vec<String>)>, RunError> {
-        let registry = tokio::select! {
-            registry = handlers::build(&self.config, &self.catalog, &self.health) => registry.map_err(anyhow::Error::from)?,
-            () = shutdown.draining() => return Ok(None),
-        };
-        let registry = self.options.bindings.iter().cloned().fold(registry, Registry::bind);
+    /// The handlers, once every app has told what it wants; `None`: told to stop before.
+    pub(crate) async fn wanted(&self, shutdown: &Shutdown) -> Result<Option<Handlers>, RunError> {
+        tokio::select! {
+            handlers = handlers::build(&self.config, &self.catalog, &self.health) => Ok(Some(handlers.map_err(anyhow::Error::from)?)),
+            () = shutdown.draining() => Ok(None),
+        }
+    }
+
+    /// The handlers as they are now, with the program's own, and the topics that they want.
+    pub(crate) fn reading(&self, handlers: &Handlers) -> (Registry, Vec<String>) {
+        let registry = self.options.bindings.iter().cloned().fold(handlers.registry(), Registry::bind);
         let topics = match &self.config.kafka.topics {
             Some(topics) => topics.clone(),
             None => handlers::topics(&registry, &self.catalog).iter().map(|topic| topic.to_string()).collect(),
         };
-        Ok(Some((registry, topics)))
+        (registry, topics)
     }
 
-    /// Source, store and engine, from the first to the last.
-    pub(crate) async fn work(
-        &self,
-        brokers: &Brokers,
-        registry: Registry,
-        topics: Vec<String>,
-        shutdown: &Shutdown,
-    ) -> Result<(), RunError> {
+    /// Works until `shutdown`, or until an error that a restart must mend. Where apps want other topics than before, what is in flight is
+    /// drained, and the group joined anew for the topics that are wanted now.
+    pub(crate) async fn work(&self, brokers: &Brokers, handlers: Handlers, shutdown: &Shutdown) -> Result<(), RunError> {
+        let reloads = shutdown.reloads();
+        loop {
+            let stop = shutdown.token().child_token();
+            let session = self.session(brokers, &handlers, stop.clone());
+            tokio::pin!(session);
+            let changed = handlers.changed(&reloads);
+            let result = tokio::select! {
+                result = &mut session => result,
+                () = changed => {
+                    tracing::info!("the apps want other topics: draining, then joining the group for them");
+                    stop.cancel();
+                    match session.await {
+                        // What was left behind comes again; it is no reason to end.
+                        Err(RunError::DrainDeadline { running, .. }) => tracing::warn!(running, "runs left behind at the drain's deadline"),
+                        result => result?,
+                    }
+                    if !shutdown.is_draining() {
+                        continue;
+                    }
+                    Ok(())
+                }
+            };
+            let flushed = brokers.flush(LEAVE).await;
+            return result.and(flushed);
+        }
+    }
+
+    /// Source, store and engine, from the first to the last, for what the handlers want now.
+    async fn session(&self, brokers: &Brokers, handlers: &Handlers, stop: CancellationToken) -> Result<(), RunError> {
+        let (registry, topics) = self.reading(handlers);
+        if topics.is_empty() {
+            self.health.part(Part::Group).fail("no handler wants any topic".to_owned());
+            tracing::warn!("no handler wants any topic: nothing is read until one does");
+            stop.cancelled().await;
+            return Ok(());
+        }
         let config = brokers.config();
         let metrics = &self.metrics;
         let store = store::connect(&config.store, brokers.clients().group_id(), metrics).await.map_err(anyhow::Error::from)?;
@@ -112,9 +149,10 @@ impl Consumer {
         let reader = KafkaReader::start(brokers.clients()).map_err(anyhow::Error::from)?;
         let options = options(config, brokers.clients().group_id());
         let (alerts, webhook) = alerts::start(config, &options.group, &options.worker)?;
+        let decoder = Decoder::new(Arc::clone(&self.catalog), config.catalog.validate);
         let engine = Engine::new(
             Parts {
-                decoder: Decoder::new(Arc::clone(&self.catalog), config.catalog.validate),
+                decoder: decoder.with_opaque(handlers.raw_topics()).map_err(anyhow::Error::msg)?,
                 registry,
                 schedules: Schedules::new(&config.retry),
                 store,
@@ -129,18 +167,17 @@ impl Consumer {
         );
         let watch = watch(&handle, brokers, &engine, &self.health);
         let result = tokio::select! {
-            result = engine.run(source, shutdown.token()) => result,
+            result = engine.run(source, stop) => result,
             never = watch => match never {},
         };
         if !handle.close(LEAVE).await {
             tracing::warn!("the group was not left in time; its coordinator finds out after the session timeout");
         }
-        let flushed = brokers.flush(LEAVE).await;
         if let Some(webhook) = webhook {
             webhook.close(LEAVE).await;
         }
         match result {
-            Ok(Drained::Clean) => flushed,
+            Ok(Drained::Clean) => Ok(()),
             Ok(Drained::DeadlineExceeded { runs }) => Err(RunError::DrainDeadline { running: runs, after: config.engine.drain_timeout }),
             Err(EngineError::Source(error)) => Err(RunError::KafkaFatal(error)),
             Err(error) => Err(anyhow::Error::from(error).into()),

@@ -31,17 +31,18 @@ pub(super) async fn run(config: Config, catalog: Arc<Catalog>, options: Options,
     let consumer = Consumer::new(config, Arc::clone(&catalog), options.clone()).sharing(health.clone(), metrics.clone());
     consumer.announce_parts();
     let work = async {
-        let Some((registry, topics)) = consumer.wanted(&shutdown).await? else { return Ok(()) };
+        let Some(handlers) = consumer.wanted(&shutdown).await? else { return Ok(()) };
+        let (_, topics) = consumer.reading(&handlers);
         let brokers = Brokers::connect(consumer.config(), &catalog, &topics).map_err(anyhow::Error::from)?;
         brokers.wait(options.exit_if_unreachable, &shutdown).await?;
         // The consumer drains once the last request has its answer: what it published may still be handled.
-        let accepted = Shutdown::new();
+        let accepted = shutdown.later();
         let accept = async {
             let result = intake.serve(&brokers, catalog, &health, metrics, &shutdown).await;
             accepted.drain();
             result
         };
-        let consume = consumer.work(&brokers, registry, topics, &accepted);
+        let consume = consumer.work(&brokers, handlers, &accepted);
         tokio::pin!(accept, consume);
         tokio::select! {
             // Before it was asked to: the process cannot go on.

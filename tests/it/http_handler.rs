@@ -55,7 +55,7 @@ fn with_handler(keys: &str) -> Config {
 }
 
 async fn build(config: &Config) -> Registry {
-    handlers::build(config, &Catalog::embedded().unwrap(), &Health::new()).await.unwrap()
+    handlers::build(config, &Catalog::embedded().unwrap(), &Health::new()).await.unwrap().registry()
 }
 
 async fn run_as(registry: &Registry, event: Arc<Event>, attempt: u32) -> HandlerResult {
@@ -220,7 +220,7 @@ async fn an_app_that_is_away_is_a_transient_failure_and_shown_by_the_health_page
     drop(listener);
     let config = with_handler(&format!("url = \"http://user:hunter2@{address}/\""));
     let health = Health::new();
-    let registry = handlers::build(&config, &Catalog::embedded().unwrap(), &health).await.unwrap();
+    let registry = handlers::build(&config, &Catalog::embedded().unwrap(), &health).await.unwrap().registry();
     let failure = run(&registry, event(&flat())).await.unwrap_err();
     assert!(matches!(failure, Failure::Transient { after: None, .. }));
     assert!(failure.error().contains("cannot connect") && !failure.error().contains("hunter2"), "{}", failure.error());
@@ -285,7 +285,7 @@ async fn an_app_that_takes_only_post_is_asked_by_post() {
 #[tokio::test]
 async fn an_app_that_is_not_up_yet_or_asks_for_what_is_not_offered_is_asked_again() {
     let app = App::start().await;
-    let rules = r#"[{"topic":"t","routes":{"rules":[{"match":"event.type == 'a'","path":"/a"}]}}]"#;
+    let rules = r#"[{"topic":"t","routes":{"rules":[{"match":"event.type = 'a'","path":"/a"}]}}]"#;
     app.reply([reply(503, ""), reply(200, rules), reply(200, SUBSCRIPTIONS)]);
     let registry = build(&with_handler(&format!("discover = {:?}", app.served.url("")))).await;
     assert_eq!(registry.bindings()[0].topics.len(), 2);

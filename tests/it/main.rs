@@ -11,6 +11,7 @@ mod engine_review;
 mod events_cli;
 mod healthcheck;
 mod http_handler;
+mod http_routes;
 mod ingest;
 mod ops;
 mod producer;

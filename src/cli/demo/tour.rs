@@ -61,14 +61,15 @@ pub(super) async fn tour(config: Config, catalog: Arc<Catalog>, story: Story, sh
     let options = Options { bindings: vec![Binding::new("app", &["*"], app)], ..Options::default() };
     let metrics = Metrics::new(Role::Standalone.name());
     let consumer = Consumer::new(config, Arc::clone(&catalog), options).sharing(Health::new(), metrics.clone());
-    let Some((registry, topics)) = consumer.wanted(shutdown).await? else { return Ok(None) };
+    let Some(handlers) = consumer.wanted(shutdown).await? else { return Ok(None) };
+    let (_, topics) = consumer.reading(&handlers);
     let brokers = Brokers::connect(consumer.config(), &catalog, &topics)?;
     let publishing = Publishing::new(brokers.config(), Arc::clone(&catalog), brokers.publisher(), metrics.clone());
     let mut stream = Stream::new(catalog, publishing, brokers.publisher(), moods);
     let schedules = Schedules::new(&brokers.config().retry);
     let mut stage = Stage::new(story, Observed::new(metrics), schedules, seen);
 
-    let work = consumer.work(&brokers, registry, topics, shutdown);
+    let work = consumer.work(&brokers, handlers, shutdown);
     tokio::pin!(work);
     let parts = tokio::select! {
         biased;

@@ -5,7 +5,8 @@ use std::time::Duration;
 use super::Report;
 use crate::config::{
     Config, Role,
-    handlers::{HandlerConfig, HandlerKind, HttpBody, ScheduleConfig},
+    condition::Condition,
+    handlers::{HandlerConfig, HandlerKind, HttpBody, RouteConfig, ScheduleConfig},
     text,
     units::show,
 };
@@ -55,7 +56,7 @@ fn check_handler(handler: &HandlerConfig, path: &str, config: &Config, report: &
         report.warning(&format!("{path}.concurrency"), format!("more than engine.concurrency ({most}), which stays the limit"));
     }
     match handler.kind {
-        HandlerKind::Http => check_http(handler, path, report),
+        HandlerKind::Http => check_http(handler, path, config, report),
         HandlerKind::Log => check_not_http(handler, path, report),
     }
 }
@@ -68,15 +69,51 @@ fn check_name(name: &str, path: &str, report: &mut Report<'_>) {
     }
 }
 
-fn check_http(handler: &HandlerConfig, path: &str, report: &mut Report<'_>) {
+fn check_http(handler: &HandlerConfig, path: &str, config: &Config, report: &mut Report<'_>) {
     match (&handler.url, &handler.discover) {
         (None, None) => report.problem(&format!("{path}.kind"), "an http handler needs url, or discover for an app with Dapr's routes"),
         (Some(_), Some(_)) => report.problem(&format!("{path}.discover"), "goes instead of url, not with it; keep one"),
         (Some(url), None) => drop(report.expect(&format!("{path}.url"), text::url(url, WEB))),
         (None, Some(app)) => drop(report.expect(&format!("{path}.discover"), text::url(app, WEB))),
     }
+    if handler.discover.is_none() {
+        let given = [("api_token", !handler.api_token.is_empty()), ("routes", !handler.routes.is_empty())];
+        for (key, _) in given.iter().filter(|(_, given)| *given) {
+            report.problem(&format!("{path}.{key}"), "is a key of discover alone");
+        }
+    }
+    if handler.discover_every.is_zero() {
+        report.problem(&format!("{path}.discover_every"), "must be above zero");
+    }
+    for (index, route) in handler.routes.iter().enumerate() {
+        check_route(route, &format!("{path}.routes[{index}]"), config, report);
+    }
+    report.unique(handler.routes.iter().map(|route| route.topic.as_str()), |index| format!("{path}.routes[{index}].topic"));
     if handler.strict_dapr && handler.body == HttpBody::Event {
         report.warning(&format!("{path}.body"), "strict_dapr sends the stored bytes, as Dapr does, whatever body says");
+    }
+}
+
+fn check_route(route: &RouteConfig, path: &str, config: &Config, report: &mut Report<'_>) {
+    // A missing topic has its own problem, and a stand-in with spaces.
+    if !route.topic.contains(" without ") {
+        report.expect(&format!("{path}.topic"), text::topic(&route.topic));
+    }
+    if route.topic == config.dlq.topic {
+        report.problem(&format!("{path}.topic"), format!("`{}` is dlq.topic: what fails there would go round in circles", route.topic));
+    }
+    if route.path.is_none() && route.rules.is_empty() {
+        report.problem(&format!("{path}.topic"), "the route leads nowhere: give it a path, or rules");
+    }
+    if let Some(dead) = &route.dead_letter_topic {
+        let key = format!("{path}.dead_letter_topic");
+        report.expect(&key, text::topic(dead));
+        if *dead == route.topic {
+            report.problem(&key, "is the route's own topic: what fails would go round in circles");
+        }
+    }
+    for (index, rule) in route.rules.iter().enumerate() {
+        report.expect(&format!("{path}.rules[{index}].match"), Condition::compile(&rule.condition).map(drop));
     }
 }
 
@@ -84,6 +121,8 @@ fn check_not_http(handler: &HandlerConfig, path: &str, report: &mut Report<'_>) 
     let given = [
         ("url", handler.url.is_some()),
         ("discover", handler.discover.is_some()),
+        ("api_token", !handler.api_token.is_empty()),
+        ("routes", !handler.routes.is_empty()),
         ("strict_dapr", handler.strict_dapr),
         ("body", handler.body != HttpBody::default()),
     ];

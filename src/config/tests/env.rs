@@ -167,3 +167,13 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn the_apps_token_goes_to_apps_that_tell_their_routes_and_to_nobody_else() {
+    let file = "[[handlers]]\nname = \"a\"\nkind = \"http\"\ndiscover = \"http://h\"\n[[handlers]]\nname = \"b\"\nkind = \"http\"\nurl = \"http://h\"\n\
+                [[handlers]]\nname = \"c\"\nkind = \"http\"\ndiscover = \"http://h\"\napi_token = \"own\"";
+    let loaded = load().file(file).env("APP_API_TOKEN", "t0ken").ok();
+    let tokens: Vec<&str> = loaded.config.handlers.iter().map(|handler| handler.api_token.expose()).collect();
+    assert_eq!(tokens, ["t0ken", "", "own"]);
+    assert_eq!(loaded.origins.get("handlers[0].api_token"), "env APP_API_TOKEN");
+}

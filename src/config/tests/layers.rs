@@ -195,7 +195,8 @@ fn the_table_of_keys_and_the_reference_file_name_the_same_keys() {
         }
     }
     let full = toml::to_string(&full).unwrap();
-    let full = full.replace("discover = ", "# discover = ").replace("http = \"http://localhost:8000/bindings", "# http = \"");
+    let full =
+        full.replace("url = \"http://localhost:8000/api", "# url = \"").replace("http = \"http://localhost:8000/bindings", "# http = \"");
     load().file(&full).ok();
 }
 

@@ -198,6 +198,37 @@ fn properties_that_the_worker_sets_are_refused_with_the_reason() {
 }
 
 #[test]
+fn a_declared_route_is_checked() {
+    let route = |keys: &str| format!("[[handlers]]\nname = \"a\"\nkind = \"http\"\ndiscover = \"http://h\"\n[[handlers.routes]]\n{keys}");
+    load().file(&route("topic = \"t\"\npath = \"/a\"\n[[handlers.routes.rules]]\nmatch = \"event.type == 'a'\"\npath = \"/b\"")).ok();
+    rejects(&route("path = \"/a\""), "F:5: `handlers[0].routes[0]`: `topic` is missing (what is read)");
+    rejects(&route("topic = \"t\""), "F:6: `handlers[0].routes[0].topic`: the route leads nowhere: give it a path, or rules");
+    rejects(
+        &route("topic = \"dlq\"\npath = \"/a\""),
+        "F:6: `handlers[0].routes[0].topic`: `dlq` is dlq.topic: what fails there would go round in circles",
+    );
+    rejects(
+        &route("topic = \"t\"\npath = \"/a\"\ndead_letter_topic = \"t\""),
+        "F:8: `handlers[0].routes[0].dead_letter_topic`: is the route's own topic: what fails would go round in circles",
+    );
+    rejects(
+        &route("topic = \"t\"\npath = \"/a\"\n[[handlers.routes]]\ntopic = \"t\"\npath = \"/b\""),
+        "F:9: `handlers[0].routes[1].topic`: `t` is taken by `handlers[0].routes[0].topic` (F:6); names must be unique",
+    );
+    let found = problems(&route("topic = \"t\"\n[[handlers.routes.rules]]\nmatch = \"event.type ==\"\npath = \"/b\""));
+    assert!(
+        found.len() == 1 && found[0].starts_with("F:8: `handlers[0].routes[0].rules[0].match`: `event.type ==` is no CEL"),
+        "{found:?}"
+    );
+    for (keys, key) in [("api_token = \"t\"", "api_token"), ("routes = [{ topic = \"t\", path = \"/a\" }]", "routes")] {
+        rejects(
+            &format!("[[handlers]]\nname = \"a\"\nkind = \"http\"\nurl = \"http://h\"\n{keys}"),
+            &format!("F:5: `handlers[0].{key}`: is a key of discover alone"),
+        );
+    }
+}
+
+#[test]
 fn kip_848_leaves_the_session_to_the_broker() {
     for name in ["session.timeout.ms", "heartbeat.interval.ms", "partition.assignment.strategy"] {
         rejects(

@@ -63,7 +63,7 @@ impl Answer<'_> {
         }
     }
 
-    fn transient(&self, error: String) -> Failure {
+    pub(super) fn transient(&self, error: String) -> Failure {
         Failure::Transient { error, after: self.retry_after.and_then(|text| retry_after(text, self.now)) }
     }
 }
