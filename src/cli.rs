@@ -77,7 +77,7 @@ pub enum Command {
     Config(config::Args),
     /// Publish one event, or check files of them
     Events(events::Args),
-    /// Compare the catalogue's topics with the brokers', and create those that are missing
+    /// Compare the catalogue's topics with the brokers', and make the brokers follow it
     Topics(topics::Args),
     /// Look at dead letters, and send them back
     Dlq(dlq::Args),

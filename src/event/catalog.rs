@@ -253,6 +253,16 @@ impl Catalog {
         self.topics.specs(profile, self.types.values())
     }
 
+    /// How many copies that profile gives a topic which says nothing else; `None`: no such profile.
+    pub fn replication(&self, profile: &str) -> Option<i32> {
+        self.topics.replication(profile)
+    }
+
+    /// Topics that are to be no more, by the names that they have on the brokers.
+    pub fn gone(&self) -> &[String] {
+        &self.topics.gone
+    }
+
     /// The profiles' names.
     pub fn profiles(&self) -> impl Iterator<Item = &str> {
         self.topics.profiles.keys().map(String::as_str)

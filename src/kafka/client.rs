@@ -12,7 +12,6 @@ use std::{
 
 use rdkafka::{
     ClientConfig, ClientContext,
-    client::DefaultClientContext,
     config::{FromClientConfigAndContext, RDKafkaLogLevel},
     consumer::{BaseConsumer, Consumer, ConsumerContext},
     error::KafkaError as Native,
@@ -469,6 +468,3 @@ impl Drop for Pulse {
         self.stop.take();
     }
 }
-
-/// The admin client's context; named here so that other files need not know the library's default.
-pub(super) type Plain = DefaultClientContext;

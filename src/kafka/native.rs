@@ -120,58 +120,6 @@ impl<T> Drop for Owned<T> {
     }
 }
 
-/// Sets the named settings of one topic and leaves its others alone (KIP-339); `Err` inside carries Kafka's own words.
-///
-/// rdkafka has only the older request, which replaces all settings, and never reports a refusal of it.
-pub(super) fn set_topic_config<'a, C: ClientContext>(
-    client: &Client<C>,
-    topic: &str,
-    settings: impl IntoIterator<Item = (&'a str, &'a str)>,
-    timeout: Duration,
-) -> Result<Result<(), (RDKafkaErrorCode, String)>, Native> {
-    let ms = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
-    let rk = client.native_ptr();
-    let name = c_name(topic);
-    // SAFETY: every pointer is made here, checked, and destroyed by its owner after the last use; the strings outlive the calls, which
-    // copy them. The answer's parts belong to the event and are copied before it goes.
-    unsafe {
-        let resource = Owned::new(
-            sys::rd_kafka_ConfigResource_new(sys::rd_kafka_ResourceType_t::RD_KAFKA_RESOURCE_TOPIC, name.as_ptr()),
-            sys::rd_kafka_ConfigResource_destroy,
-        )?;
-        for (key, value) in settings {
-            let (key, value) = (c_name(key), c_name(value));
-            let set = sys::rd_kafka_AlterConfigOpType_t::RD_KAFKA_ALTER_CONFIG_OP_TYPE_SET;
-            let error = sys::rd_kafka_ConfigResource_add_incremental_config(resource.ptr(), key.as_ptr(), set, value.as_ptr());
-            if let Ok(error) = Owned::new(error, sys::rd_kafka_error_destroy) {
-                return Ok(Err((RDKafkaErrorCode::InvalidConfig, text(sys::rd_kafka_error_string(error.ptr())))));
-            }
-        }
-        let options = Owned::new(
-            sys::rd_kafka_AdminOptions_new(rk, sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_INCREMENTALALTERCONFIGS),
-            sys::rd_kafka_AdminOptions_destroy,
-        )?;
-        code(sys::rd_kafka_AdminOptions_set_request_timeout(options.ptr(), ms, ptr::null_mut(), 0)).map_err(Native::AdminOp)?;
-        let queue = Owned::new(sys::rd_kafka_queue_new(rk), sys::rd_kafka_queue_destroy)?;
-        let mut resources = [resource.ptr()];
-        sys::rd_kafka_IncrementalAlterConfigs(rk, resources.as_mut_ptr(), 1, options.ptr(), queue.ptr());
-        let event = Owned::new(sys::rd_kafka_queue_poll(queue.ptr(), ms.saturating_add(1000)), sys::rd_kafka_event_destroy)
-            .map_err(|_| Native::AdminOp(RDKafkaErrorCode::OperationTimedOut))?;
-        code(sys::rd_kafka_event_error(event.ptr())).map_err(Native::AdminOp)?;
-        let result = sys::rd_kafka_event_IncrementalAlterConfigs_result(event.ptr());
-        if result.is_null() {
-            return Err(Native::AdminOpCreation("an answer to something else".to_owned()));
-        }
-        let mut count = 0;
-        let answers = sys::rd_kafka_IncrementalAlterConfigs_result_resources(result, &mut count);
-        if count == 0 {
-            return Err(Native::AdminOpCreation("an empty answer".to_owned()));
-        }
-        let answer = *answers;
-        Ok(code(sys::rd_kafka_ConfigResource_error(answer)).map_err(|code| (code, text(sys::rd_kafka_ConfigResource_error_string(answer)))))
-    }
-}
-
 /// Words of librdkafka's, copied.
 ///
 /// # Safety

@@ -201,6 +201,17 @@ fn every_problem_of_a_catalogue_is_told_with_file_line_field_and_fix() {
 }
 
 #[test]
+fn a_topic_of_the_past_is_neither_a_declared_one_nor_one_of_kafkas_own() {
+    let dir = copied();
+    edit(&dir, "topics.yaml", "gone: []", "gone: [old-events, reminder-events, __consumer_offsets]");
+    let error = Catalog::load(dir.path()).unwrap_err().to_string();
+    assert!(error.contains("gone: `reminder-events` is also one of `topics`"), "{error}");
+    assert!(error.contains("`__consumer_offsets` is no topic that could be deleted") && !error.contains("`old-events`"), "{error}");
+    edit(&dir, "topics.yaml", "[old-events, reminder-events, __consumer_offsets]", "[old-events]");
+    assert_eq!(Catalog::load(dir.path()).unwrap().gone(), ["old-events"]);
+}
+
+#[test]
 fn two_types_cannot_share_a_name() {
     let dir = copied();
     edit(&dir, "events/reminder.due.yaml", "aliases: [reminder.triggered]", "aliases: [task.created]");

@@ -13,6 +13,7 @@ pub struct Topics {
     pub(super) scheme: String,
     pub(super) topics: BTreeMap<String, Topic>,
     pub(super) aliases: BTreeMap<String, String>,
+    pub(super) gone: Vec<String>,
 }
 
 /// What all topics of a profile have in common.
@@ -139,6 +140,16 @@ impl Topics {
         Some(specs.into_values().collect())
     }
 
+    /// What a topic without a number of its own has in `profile`.
+    pub(super) fn replication(&self, profile: &str) -> Option<i32> {
+        Some(self.shared(&self.line_of(profile)?, |profile| profile.replication))
+    }
+
+    /// What the nearest profile of the line gives every topic; 1 where none does.
+    fn shared(&self, line: &[&str], pick: impl Fn(&Profile) -> Option<i32>) -> i32 {
+        line.iter().filter_map(|profile| self.profiles.get(*profile)).find_map(pick).unwrap_or(1)
+    }
+
     /// The profile and those that it extends, nearest first.
     fn line_of(&self, profile: &str) -> Option<Vec<&str>> {
         let mut line = Vec::new();
@@ -156,9 +167,8 @@ impl Topics {
 
     fn spec(&self, name: Arc<str>, topic: &Topic, line: &[&str]) -> TopicSpec {
         let own = || line.iter().filter_map(|profile| topic.profiles.get(*profile));
-        let shared = || line.iter().filter_map(|profile| self.profiles.get(*profile));
-        let replication = own().find_map(|own| own.replication).or_else(|| shared().find_map(|profile| profile.replication)).unwrap_or(1);
-        let insync = own().find_map(|own| own.min_insync).or_else(|| shared().find_map(|profile| profile.min_insync)).unwrap_or(1);
+        let replication = own().find_map(|own| own.replication).unwrap_or_else(|| self.shared(line, |profile| profile.replication));
+        let insync = own().find_map(|own| own.min_insync).unwrap_or_else(|| self.shared(line, |profile| profile.min_insync));
         let written = own().find_map(|own| own.retention.as_deref()).unwrap_or(&topic.retention);
         // Checked when the file was read.
         let retention = humantime::parse_duration(written).unwrap_or_default();
@@ -189,6 +199,8 @@ struct TopicsFile {
     naming: String,
     schemes: BTreeMap<String, String>,
     topics: BTreeMap<String, Topic>,
+    #[serde(default)]
+    gone: Vec<String>,
 }
 
 /// Reads `topics.yaml`; `None` where too little of it could be understood to go on.
@@ -217,13 +229,26 @@ pub(super) fn read(file: &mut File<'_>) -> Option<Topics> {
             }
         }
     }
-    Some(Topics { profiles: read.profiles, scheme, topics: read.topics, aliases })
+    for name in &read.gone {
+        if read.topics.contains_key(name) || aliases.contains_key(name) {
+            file.wrong("gone", format!("`{name}` is also one of `topics`"), "take it out of the one or the other");
+        }
+        if !legal(name) || name.starts_with("__") {
+            file.wrong("gone", format!("`{name}` is no topic that could be deleted"), "write the name that it has on the brokers");
+        }
+    }
+    Some(Topics { profiles: read.profiles, scheme, topics: read.topics, aliases, gone: read.gone })
+}
+
+/// Whether Kafka takes a topic's name.
+fn legal(name: &str) -> bool {
+    !name.is_empty()
+        && name.len() <= 249
+        && ![".", ".."].contains(&name)
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
 }
 
 fn check_topic(file: &mut File<'_>, name: &str, topic: &Topic, profiles: &BTreeMap<String, Profile>) {
-    let legal = |name: &str| {
-        !name.is_empty() && name.len() <= 249 && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
-    };
     if !legal(name) {
         file.wrong(&format!("topics.{name}"), "Kafka takes no such name", "use letters, digits, `.`, `_` and `-`, 249 at most");
     }

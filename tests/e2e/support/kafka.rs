@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use rdkafka::{
     ClientConfig, Message, Offset, TopicPartitionList,
-    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
+    admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication},
     client::DefaultClientContext,
     consumer::{BaseConsumer, Consumer},
     message::{Header, Headers, OwnedHeaders},
@@ -100,6 +100,12 @@ impl Kafka {
     /// Deletes a topic.
     pub async fn delete_topic(&self, topic: &str) {
         self.admin().delete_topics(&[topic], &AdminOptions::new()).await.unwrap();
+    }
+
+    /// Every setting in effect for a topic.
+    pub async fn settings(&self, topic: &str) -> BTreeMap<String, String> {
+        let found = self.admin().describe_configs(&[ResourceSpecifier::Topic(topic)], &AdminOptions::new()).await.unwrap().remove(0);
+        found.unwrap().entries.into_iter().map(|entry| (entry.name, entry.value.unwrap_or_default())).collect()
     }
 
     /// Writes one record and answers its partition and offset.
