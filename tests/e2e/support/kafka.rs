@@ -9,9 +9,10 @@ use std::{
 use bytes::Bytes;
 use rdkafka::{
     ClientConfig, Message, Offset, TopicPartitionList,
-    admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication},
+    admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication},
     client::DefaultClientContext,
     consumer::{BaseConsumer, Consumer},
+    error::KafkaResult,
     message::{Header, Headers, OwnedHeaders},
     producer::{FutureProducer, FutureRecord},
 };
@@ -65,6 +66,7 @@ pub struct Committed {
 }
 
 /// One broker.
+#[derive(Clone)]
 pub struct Kafka {
     config: ClientConfig,
     producer: FutureProducer,
@@ -97,6 +99,20 @@ impl Kafka {
             .await;
     }
 
+    /// Asks for a topic once; false: it is there already, is still being deleted, or nobody answers.
+    pub async fn try_create_topic(&self, topic: &str, partitions: i32) -> bool {
+        let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
+        let results = self.admin().create_topics([&new], &AdminOptions::new()).await;
+        results.is_ok_and(|results| results.iter().all(Result::is_ok))
+    }
+
+    /// Gives a topic one partition more, and answers how many it has then; `None`: nobody answers.
+    pub async fn add_partition(&self, topic: &str) -> Option<i32> {
+        let more = self.partitions(topic).len() + 1;
+        let results = self.admin().create_partitions([&NewPartitions::new(topic, more)], &AdminOptions::new()).await;
+        results.ok()?.into_iter().all(|result| result.is_ok()).then_some(more as i32)
+    }
+
     /// Deletes a topic.
     pub async fn delete_topic(&self, topic: &str) {
         self.admin().delete_topics(&[topic], &AdminOptions::new()).await.unwrap();
@@ -124,11 +140,22 @@ impl Kafka {
         value: Option<&[u8]>,
         headers: &[(&str, Option<&[u8]>)],
     ) -> (i32, i64) {
+        self.try_produce_raw(topic, key, value, headers).await.unwrap()
+    }
+
+    /// As [`Kafka::produce_raw`]; `None`: it is not known whether it was written.
+    pub async fn try_produce_raw(
+        &self,
+        topic: &str,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: &[(&str, Option<&[u8]>)],
+    ) -> Option<(i32, i64)> {
         let headers = headers.iter().fold(OwnedHeaders::new(), |all, (key, value)| all.insert(Header { key, value: *value }));
         let mut record = FutureRecord::<[u8], [u8]>::to(topic).headers(headers);
         (record.key, record.payload) = (key, value);
-        let delivery = self.producer.send(record, TIMEOUT).await.map_err(|(error, _)| error).unwrap();
-        (delivery.partition, delivery.offset)
+        let delivery = self.producer.send(record, TIMEOUT).await.ok()?;
+        Some((delivery.partition, delivery.offset))
     }
 
     /// Writes many (key, value), in order, and returns when all are acknowledged.
@@ -151,6 +178,14 @@ impl Kafka {
 
     /// Every record that the topic holds now, by partition, then offset.
     pub async fn read_all(&self, topic: &str) -> Vec<Record> {
+        self.try_read_all(topic).await.unwrap()
+    }
+
+    /// As [`Kafka::read_all`], where the brokers may be on their way up.
+    ///
+    /// # Errors
+    /// What the client says.
+    pub async fn try_read_all(&self, topic: &str) -> KafkaResult<Vec<Record>> {
         let consumer = self.consumer(&super::unique("reader"));
         let topic = topic.to_owned();
         tokio::task::spawn_blocking(move || read_to_end(&consumer, &topic)).await.unwrap()
@@ -257,26 +292,26 @@ impl Follower {
 }
 
 /// Reads each partition up to the end it had when asked. Transaction markers take offsets too: the position decides, not the count.
-fn read_to_end(consumer: &BaseConsumer, topic: &str) -> Vec<Record> {
-    let metadata = consumer.fetch_metadata(Some(topic), TIMEOUT).unwrap();
+fn read_to_end(consumer: &BaseConsumer, topic: &str) -> KafkaResult<Vec<Record>> {
+    let metadata = consumer.fetch_metadata(Some(topic), TIMEOUT)?;
     let mut assignment = TopicPartitionList::new();
     let mut ends = BTreeMap::new();
     for partition in metadata.topics()[0].partitions().iter().map(|partition| partition.id()) {
-        let (low, high) = consumer.fetch_watermarks(topic, partition, TIMEOUT).unwrap();
+        let (low, high) = consumer.fetch_watermarks(topic, partition, TIMEOUT)?;
         if low < high {
-            assignment.add_partition_offset(topic, partition, Offset::Offset(low)).unwrap();
+            assignment.add_partition_offset(topic, partition, Offset::Offset(low))?;
             ends.insert(partition, high);
         }
     }
-    consumer.assign(&assignment).unwrap();
+    consumer.assign(&assignment)?;
     let mut records = Vec::new();
     let deadline = Instant::now() + 3 * TIMEOUT;
     while !ends.is_empty() {
         assert!(Instant::now() < deadline, "{topic} was not read to its end: {ends:?}");
         if let Some(message) = consumer.poll(Duration::from_millis(20)) {
-            records.push(record(&message.unwrap()));
+            records.push(record(&message?));
         }
-        for element in consumer.position().unwrap().elements() {
+        for element in consumer.position()?.elements() {
             let Some(end) = ends.get(&element.partition()) else { continue };
             if matches!(element.offset(), Offset::Offset(next) if next >= *end) {
                 ends.remove(&element.partition());
@@ -284,7 +319,7 @@ fn read_to_end(consumer: &BaseConsumer, topic: &str) -> Vec<Record> {
         }
     }
     records.sort_by_key(|record| (record.partition, record.offset));
-    records
+    Ok(records)
 }
 
 fn record(message: &impl Message) -> Record {

@@ -9,6 +9,7 @@ pub mod metrics;
 pub mod node;
 pub mod packages;
 pub mod python;
+pub mod proxy;
 pub mod stack;
 pub mod worker;
 

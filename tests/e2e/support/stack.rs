@@ -43,10 +43,15 @@ impl Stack {
 
     /// A Kafka, a Redis, or both, of this test alone (about 4 s for Kafka), gone when dropped. `None` as for [`Stack::shared`].
     pub fn private(parts: &[&str]) -> Option<Self> {
+        Self::private_behind(parts, &[])
+    }
+
+    /// As [`Stack::private`]. Kafka gets a listener more for each of `proxies` (`host:port`), which sends its clients there.
+    pub fn private_behind(parts: &[&str], proxies: &[&str]) -> Option<Self> {
         Self::shared()?;
-        let shared = PathBuf::from(stack_output(None, &["dir"]).trim().to_owned());
+        let shared = PathBuf::from(stack_output(None, &["dir"], &[]).trim().to_owned());
         let own = shared.join("private").join(super::unique("stack"));
-        let lines = stack_output(Some(&own), &[&["up"], parts].concat());
+        let lines = stack_output(Some(&own), &[&["up"], parts].concat(), proxies);
         let env = lines
             .lines()
             .filter_map(|line| line.strip_prefix("export ")?.split_once('='))
@@ -73,6 +78,11 @@ impl Stack {
             user: self.get("WORKER_TEST_KAFKA_USER").to_owned(),
             password: self.get("WORKER_TEST_KAFKA_PASSWORD").to_owned(),
         }
+    }
+
+    /// `host:port` of the listener behind each proxy, in the order that they were given.
+    pub fn behind(&self) -> Vec<String> {
+        self.get("WORKER_TEST_KAFKA_BEHIND").split(',').map(str::to_owned).collect()
     }
 
     /// Topics, records and groups of this broker.
@@ -103,12 +113,12 @@ impl Stack {
     /// What one of Kafka's console tools prints about this broker, which must be a private one.
     pub fn kafka_tool(&self, args: &[&str]) -> String {
         let own = self.own.as_deref().expect("a private stack");
-        stack_output(Some(own), &[&["kafka-tool"], args].concat())
+        stack_output(Some(own), &[&["kafka-tool"], args].concat(), &[])
     }
 
     fn control(&self, verb: &str, part: &str) {
         let own = self.own.as_deref().expect("only a private stack may be tampered with");
-        stack_output(Some(own), &[verb, part]);
+        stack_output(Some(own), &[verb, part], &[]);
     }
 
     fn get(&self, name: &str) -> &str {
@@ -119,17 +129,18 @@ impl Stack {
 impl Drop for Stack {
     fn drop(&mut self) {
         if let Some(own) = &self.own {
-            stack_output(Some(own), &["down"]);
+            stack_output(Some(own), &["down"], &[]);
         }
     }
 }
 
 /// Runs `tests/stack`; panics with its words where it fails.
-fn stack_output(dir: Option<&Path>, args: &[&str]) -> String {
+fn stack_output(dir: Option<&Path>, args: &[&str], behind: &[&str]) -> String {
     let mut command = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/stack"));
     if let Some(dir) = dir {
         command.env("STACK_DIR", dir);
     }
+    command.env("STACK_BEHIND", behind.join(" "));
     let output = command.args(args).stdin(Stdio::null()).output().unwrap();
     assert!(output.status.success(), "tests/stack {args:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8_lossy(&output.stdout).into_owned()

@@ -162,6 +162,11 @@ impl Worker {
         assert!(done.success(), "kill -{signal}");
     }
 
+    /// How the process ended; `None`: it runs.
+    pub fn exited(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
+    }
+
     /// Waits for the end of the process.
     pub async fn ended(&mut self, within: Duration) -> ExitStatus {
         let end = std::time::Instant::now() + within;
