@@ -26,4 +26,5 @@ mod secure;
 mod standalone;
 mod store;
 mod store_forget;
+mod takeover;
 mod topics;
