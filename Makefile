@@ -11,8 +11,10 @@ DENY = $(CARGO) deny --locked --config .deny.toml
 
 .DEFAULT_GOAL := help
 SEEDS ?= 10000
+DURATION ?= 5m
+BACKLOG ?= 1000000
 
-.PHONY: help run demo build test sim check fmt stack-up stack-down stack-status
+.PHONY: help run demo build test sim soak check fmt stack-up stack-down stack-status
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +35,12 @@ test: ## unit, property, embedded-broker and end-to-end tests; starts its own Ka
 sim: ## the engine on a simulated broker and store: SEEDS=10000, or one seed with its history by SEED=17
 	export $(TLS) CARGO_PROFILE_DEV_OPT_LEVEL=1 && WORKER_SIM_SEEDS=$(SEEDS) $(if $(SEED),WORKER_SIM_SEED=$(SEED)) \
 		$(CARGO) test --locked --test sim no_seed -- --nocapture
+
+# Optimised as well: a million events one after another are minutes of work.
+soak: ## processes under faults, judged at the end: DURATION=5m, SEED=1, BACKLOG=1000000 behind one user; a part by ARGS=whatever
+	export $(TLS) CARGO_PROFILE_DEV_OPT_LEVEL=1 && $(CARGO) test --locked --no-run --test soak && \
+		WORKER_SOAK_DURATION=$(DURATION) WORKER_SOAK_SEED=$(SEED) WORKER_SOAK_BACKLOG=$(BACKLOG) \
+		tests/stack run $(CARGO) test --locked --test soak -- --nocapture --include-ignored $(ARGS)
 
 check: ## format, clippy, documentation, module order, dependencies, licences
 	$(CARGO) fmt --check

@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 mod app;
+mod backlog;
 mod chaos;
 mod crew;
 mod events;
