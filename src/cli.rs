@@ -10,6 +10,7 @@ pub mod dlq;
 pub mod doctor;
 pub mod events;
 pub mod healthcheck;
+pub mod schedule;
 pub mod serve;
 pub mod store;
 pub mod topics;
@@ -81,6 +82,8 @@ pub enum Command {
     Topics(topics::Args),
     /// Look at dead letters, and send them back
     Dlq(dlq::Args),
+    /// Show which schedules there are, and when they fire
+    Schedule(schedule::Args),
     /// Make the store forget, for handling events again on purpose
     Store(store::Args),
     /// Check brokers, topics, permissions, store, clocks and apps: each ok, or the fix
@@ -99,6 +102,7 @@ impl Command {
             Self::Events(args) => events::run(args, &globals).await,
             Self::Topics(args) => topics::run(args, &globals).await,
             Self::Dlq(args) => dlq::run(args, &globals).await,
+            Self::Schedule(args) => schedule::run(args, &globals).await,
             Self::Store(args) => store::run(args, &globals).await,
             Self::Doctor(args) => doctor::run(args, &globals).await,
             Self::Healthcheck(args) => healthcheck::run(args, &globals).await,

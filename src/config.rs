@@ -10,6 +10,7 @@ pub mod http;
 pub mod kafka;
 pub mod redis;
 pub mod retry;
+pub mod schedules;
 pub mod secret;
 pub mod units;
 
@@ -87,7 +88,7 @@ pub struct Config {
     pub state: http::StateConfig,
     /// Cron entries of the producer role.
     #[serde(default)]
-    pub schedules: Vec<handlers::ScheduleConfig>,
+    pub schedules: Vec<schedules::ScheduleConfig>,
 }
 
 impl Config {

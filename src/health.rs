@@ -25,7 +25,7 @@ pub enum Part {
     Poll,
     /// The engine's books balance (`worker_conservation_error` is 0).
     Engine,
-    /// The scheduler of the producer role.
+    /// Ticks of schedules can be claimed. For information: events go out unclaimed meanwhile.
     Schedules,
     /// The app behind the handler of that name. For information: an app that is away delays its own events only.
     App(Arc<str>),
@@ -47,7 +47,7 @@ impl Part {
 
     /// Whether readiness waits for it.
     pub fn required(&self) -> bool {
-        !matches!(self, Self::App(_))
+        !matches!(self, Self::App(_) | Self::Schedules)
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Modules stand in the order in which they may depend on each other: a module uses those above it only.
 
+pub mod calendar;
 pub mod config;
 pub mod outcome;
 pub mod event;
@@ -17,6 +18,7 @@ pub mod store;
 pub mod publish;
 pub mod dlq;
 pub mod handlers;
+pub mod ticks;
 pub mod sidecar;
 pub mod http;
 pub mod roles;

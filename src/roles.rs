@@ -7,6 +7,7 @@ pub mod ingest;
 pub mod input;
 mod intake;
 pub mod producer;
+mod schedules;
 mod service;
 mod standalone;
 

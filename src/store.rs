@@ -4,9 +4,11 @@ pub mod measured;
 pub mod memory;
 mod record;
 pub mod redis;
+pub mod ticks;
 
 use std::sync::Arc;
 
+use self::ticks::{MemoryTicks, TickStore};
 use crate::{
     config::redis::StoreConfig,
     engine::ports::{DedupeStore, StoreError},
@@ -24,6 +26,21 @@ pub async fn connect(config: &StoreConfig, group: &str, metrics: &Metrics) -> Re
         return Ok(Arc::new(measured::Measured::new(memory::MemoryStore::new(limits), metrics)));
     }
     let store = measured::Measured::new(redis::RedisStore::new(redis::RedisOptions::new(config, group))?, metrics);
+    match store.ping().await {
+        Err(error @ StoreError::Refused(_)) => Err(error),
+        Ok(()) | Err(_) => Ok(Arc::new(store)),
+    }
+}
+
+/// Where the ticks of schedules are claimed: the store that `store.url` names, for every replica of the group, or this process alone.
+///
+/// # Errors
+/// As [`connect`].
+pub async fn ticks(config: &StoreConfig, group: &str) -> Result<Arc<dyn TickStore>, StoreError> {
+    if config.is_memory() {
+        return Ok(Arc::new(MemoryTicks::default()));
+    }
+    let store = redis::RedisStore::new(redis::RedisOptions::new(config, group))?;
     match store.ping().await {
         Err(error @ StoreError::Refused(_)) => Err(error),
         Ok(()) | Err(_) => Ok(Arc::new(store)),

@@ -42,6 +42,8 @@ pub struct Metrics {
     pub publish_duration: HistogramVec,
     pub schedule_ticks: IntCounterVec,
     pub schedule_lateness: HistogramVec,
+    pub schedule_skipped: IntCounterVec,
+    pub schedule_failures: IntCounterVec,
     pub conservation_error: IntGauge,
     pub lost_to_retention: IntCounterVec,
     pub foreign_commit_maps: IntCounter,
@@ -146,6 +148,12 @@ impl Metrics {
             publish_duration: f.histograms("worker_publish_duration_seconds", "From accepted to acknowledged.", &["topic", "result"]),
             schedule_ticks: f.counters("worker_schedule_ticks_total", "Schedule ticks fired.", &["schedule"]),
             schedule_lateness: f.histograms("worker_schedule_lateness_seconds", "From due to fired.", &["schedule"]),
+            schedule_skipped: f.counters(
+                "worker_schedule_skipped_total",
+                "Ticks that did not fire: missed, or due while another one ran (overlap).",
+                &["schedule", "reason"],
+            ),
+            schedule_failures: f.counters("worker_schedule_failures_total", "Ticks given up after their last retry.", &["schedule"]),
             conservation_error: f.gauge("worker_conservation_error", "Accepted records that are neither settled nor held: always 0."),
             lost_to_retention: f.counters(
                 "worker_lost_to_retention_total",

@@ -1,4 +1,4 @@
-//! `[[handlers]]` and `[[schedules]]`: who reacts to what, and what fires when.
+//! `[[handlers]]`: who reacts to what.
 
 use std::time::Duration;
 
@@ -105,23 +105,6 @@ pub enum HttpBody {
     Event,
 }
 
-/// One `[[schedules]]` entry.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ScheduleConfig {
-    /// Unique name.
-    pub name: String,
-    /// 5 or 6 fields, `@hourly`, `@every 1h`.
-    pub cron: String,
-    /// IANA zone.
-    #[serde(default = "utc")]
-    pub timezone: String,
-    /// The event that a tick publishes.
-    pub event: Option<String>,
-    /// Or the URL that a tick POSTs to.
-    pub http: Option<SecretUrl>,
-}
-
 fn every_type() -> Vec<String> {
     vec!["*".to_owned()]
 }
@@ -140,8 +123,4 @@ fn hundred_millis() -> Duration {
 
 fn thirty_seconds() -> Duration {
     Duration::from_secs(30)
-}
-
-fn utc() -> String {
-    "UTC".to_owned()
 }

@@ -186,10 +186,21 @@ const STATE: &[Key] = &[key("stores", Kind::Texts, "names of the stores offered;
 
 const SCHEDULE: &[Key] = &[
     required("name", Kind::Text, "unique: a metric label"),
-    required("cron", Kind::Text, "5 or 6 fields, @hourly, @every 1h"),
-    entry("timezone", Kind::Text, "\"UTC\"", "IANA zone"),
-    key("event", Kind::Text, "type of the event that a tick publishes"),
-    key("http", Kind::SecretUrl, "or the URL that a tick POSTs to"),
+    required("cron", Kind::Text, "5 or 6 fields, @hourly, @every 1h, each also after CRON_TZ=Area/City"),
+    entry("timezone", Kind::Text, "\"UTC\"", "IANA zone; a CRON_TZ= in cron wins"),
+    key("event", Kind::Text, "type of the event that a tick publishes; default, without http: schedule.ticked"),
+    key("user_id", Kind::Text, "event: whose it is; default: schedule:<name>"),
+    key("http", Kind::SecretUrl, "or the URL that a tick POSTs to; without a path, an app's, as Dapr's cron binding calls it"),
+    key("route", Kind::Text, "http without a path: the path; default: /<name>, and /bindings/<name> where that is answered 404"),
+    entry("timeout", Kind::Duration, "\"30s\"", "http: longest wait for an answer"),
+    entry("overlap", Kind::Choice(&["skip", "allow"]), "\"skip\"", "http: ticks while another one runs: none, or beside it"),
+    entry(
+        "catch_up",
+        Kind::Choice(&["skip", "once", "all"]),
+        "\"skip\"",
+        "ticks missed by more than a minute: none, the latest, or each, at most the newest 100",
+    ),
+    entry("jitter", Kind::Duration, "\"0s\"", "each tick fires up to this much later, the same on every replica"),
 ];
 
 /// The key of that name.

@@ -4,6 +4,7 @@ mod engine;
 mod handlers;
 mod kafka;
 mod listen;
+mod schedules;
 mod store;
 
 use super::{Config, Origins, Problem, Role};
@@ -15,15 +16,13 @@ pub fn check(config: &Config, origins: &Origins, role: Option<Role>, problems: &
     store::check(config, role, &mut report);
     engine::check(config, &mut report);
     handlers::check(config, role, &mut report);
+    schedules::check(config, &mut report);
     listen::check(config, role, &mut report);
     not_served(config, &mut report);
 }
 
 /// Keys that are read and checked, but that nothing in this version acts on: never silently.
 fn not_served(config: &Config, report: &mut Report<'_>) {
-    if !config.schedules.is_empty() {
-        report.warning("schedules", "this version checks schedules and does not fire them");
-    }
     if !config.state.stores.is_empty() {
         report.warning("state.stores", "this version does not serve Dapr's state API");
     }

@@ -2,9 +2,10 @@
 
 use std::fmt::Write;
 
+use chrono::{DateTime, Utc};
 use uuid::{Uuid, uuid};
 
-use super::record::TopicPartition;
+use super::{record::TopicPartition, time};
 
 /// Namespace of every id that is derived here: the UUIDv5 of `worker:events` in the URL namespace of RFC 9562. Another program that
 /// hashes the same names in it gets the same ids.
@@ -27,6 +28,11 @@ pub fn of_position(partition: &TopicPartition, offset: i64) -> Uuid {
 /// per line. A re-run of the step makes the same id, which is recognised as a duplicate downstream.
 pub fn of_effect(cause: &str, step: &str) -> Uuid {
     named(&[cause, step])
+}
+
+/// Id of a schedule's tick: UUIDv5 of `schedule`, the schedule's name and the nominal time (UTC, as this worker writes times), one per line.
+pub fn of_tick(schedule: &str, tick: DateTime<Utc>) -> Uuid {
+    named(&["schedule", schedule, &time::format(tick)])
 }
 
 fn named(parts: &[&str]) -> Uuid {

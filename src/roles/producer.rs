@@ -10,6 +10,7 @@ use super::{
     ingest::{Told, ingest},
     input::{self, Opened},
     intake::Intake,
+    schedules,
     service::Service,
 };
 use crate::{
@@ -53,9 +54,11 @@ async fn serve(config: &Config, catalog: Arc<Catalog>, options: &Options, shutdo
     let (part, health, metrics) = (service.health.part(Part::Brokers), service.health.clone(), service.metrics.clone());
     let work = async {
         brokers.wait(options.exit_if_unreachable, shutdown).await?;
+        let ticks = schedules::run(&brokers, Arc::clone(&catalog), &health, &metrics, shutdown);
+        let intake = intake.serve(&brokers, catalog, &health, metrics.clone(), shutdown);
         tokio::select! {
             never = brokers.watch(&part) => match never {},
-            result = intake.serve(&brokers, catalog, &health, metrics, shutdown) => result?,
+            result = async { tokio::try_join!(intake, ticks) } => drop(result?),
         }
         brokers.flush(config.engine.drain_timeout).await
     };

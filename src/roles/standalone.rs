@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Options, RunError, brokers::Brokers, consumer::Consumer, intake::Intake, service::Service};
+use super::{Options, RunError, brokers::Brokers, consumer::Consumer, intake::Intake, schedules, service::Service};
 use crate::{
     config::{Config, Role},
     event::Catalog,
@@ -38,9 +38,11 @@ pub(super) async fn run(config: Config, catalog: Arc<Catalog>, options: Options,
         // The consumer drains once the last request has its answer: what it published may still be handled.
         let accepted = shutdown.later();
         let accept = async {
-            let result = intake.serve(&brokers, catalog, &health, metrics, &shutdown).await;
+            let ticks = schedules::run(&brokers, Arc::clone(&catalog), &health, &metrics, &shutdown);
+            let intake = intake.serve(&brokers, Arc::clone(&catalog), &health, metrics.clone(), &shutdown);
+            let result = tokio::try_join!(intake, ticks);
             accepted.drain();
-            result
+            result.map(drop)
         };
         let consume = consumer.work(&brokers, handlers, &accepted);
         tokio::pin!(accept, consume);

@@ -9,6 +9,7 @@
 //! | `ev:{<topic>:<partition>}` | hash | offset to the record of an event that failed or is suspect |
 //! | `mark:{<topic>:<partition>}` | hash | epoch to the highest offset handed to a handler |
 //! | `lease:{<topic>:<partition>}` | hash | who may run the partition's events |
+//! | `schedule:<name>` | hash | the schedule's latest tick, and who fires which |
 //!
 //! A call that is not answered in time is [`StoreError::Unavailable`], and Redis may still do it later: each is safe to repeat and safe to
 //! come late (a mark never goes back, a start counts once per owner, a save carries a number, a finished event stays finished).
@@ -21,6 +22,7 @@ mod link;
 mod probe;
 mod scripts;
 mod setup;
+mod ticks;
 
 use std::{
     collections::HashMap,

@@ -9,6 +9,8 @@
 
 #[path = "../contract/store.rs"]
 mod contract;
+#[path = "../contract/ticks.rs"]
+mod tick_contract;
 #[path = "../it/kafka_member.rs"]
 mod kafka_member;
 mod support;
@@ -22,6 +24,7 @@ mod isolation;
 mod kafka_group;
 mod lifecycle;
 mod main_job;
+mod schedules;
 mod secure;
 mod standalone;
 mod store;

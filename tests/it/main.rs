@@ -4,6 +4,8 @@
 mod config;
 #[path = "../contract/store.rs"]
 mod contract;
+#[path = "../contract/ticks.rs"]
+mod tick_contract;
 mod demo;
 mod engine;
 mod engine_limits;
@@ -24,3 +26,4 @@ mod sidecar_about;
 mod sidecar_publish;
 mod store;
 mod support;
+mod ticks;

@@ -1,4 +1,4 @@
-//! `[[handlers]]` and `[[schedules]]`.
+//! `[[handlers]]`.
 
 use std::time::Duration;
 
@@ -6,15 +6,15 @@ use super::Report;
 use crate::config::{
     Config, Role,
     condition::Condition,
-    handlers::{HandlerConfig, HandlerKind, HttpBody, RouteConfig, ScheduleConfig},
+    handlers::{HandlerConfig, HandlerKind, HttpBody, RouteConfig},
     text,
     units::show,
 };
 
 /// Longest run: beyond it a drain, a lease and a person's patience have ended long ago.
-const LONGEST_RUN: Duration = Duration::from_secs(3600);
+pub(super) const LONGEST_RUN: Duration = Duration::from_secs(3600);
 
-const WEB: &[&str] = &["http", "https"];
+pub(super) const WEB: &[&str] = &["http", "https"];
 
 /// What a consumer without handlers is told to add.
 const LINES_TO_ADD: &str = "a consumer needs at least one handler; add to a file given with -c:
@@ -30,10 +30,6 @@ pub(super) fn check(config: &Config, role: Option<Role>, report: &mut Report<'_>
     report.unique(config.handlers.iter().map(|handler| handler.name.as_str()), |index| format!("handlers[{index}].name"));
     for (index, handler) in config.handlers.iter().enumerate() {
         check_handler(handler, &format!("handlers[{index}]"), config, report);
-    }
-    report.unique(config.schedules.iter().map(|schedule| schedule.name.as_str()), |index| format!("schedules[{index}].name"));
-    for (index, schedule) in config.schedules.iter().enumerate() {
-        check_schedule(schedule, &format!("schedules[{index}]"), report);
     }
 }
 
@@ -61,7 +57,7 @@ fn check_handler(handler: &HandlerConfig, path: &str, config: &Config, report: &
     }
 }
 
-fn check_name(name: &str, path: &str, report: &mut Report<'_>) {
+pub(super) fn check_name(name: &str, path: &str, report: &mut Report<'_>) {
     let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     // A missing name has its own problem, and a stand-in with spaces.
     if name.is_empty() || name.len() > 64 || !name.chars().all(legal) && !name.contains(" without ") {
@@ -128,27 +124,5 @@ fn check_not_http(handler: &HandlerConfig, path: &str, report: &mut Report<'_>) 
     ];
     for (key, _) in given.iter().filter(|(_, given)| *given) {
         report.problem(&format!("{path}.{key}"), "is a key of kind = \"http\" alone");
-    }
-}
-
-fn check_schedule(schedule: &ScheduleConfig, path: &str, report: &mut Report<'_>) {
-    check_name(&schedule.name, path, report);
-    let fields = schedule.cron.split_whitespace().count();
-    let is_macro = schedule.cron.starts_with('@') && schedule.cron.len() > 1;
-    if !is_macro && !matches!(fields, 5 | 6) && !schedule.cron.contains(" without ") {
-        report.problem(
-            &format!("{path}.cron"),
-            format!("`{}` has {fields} fields; cron has 5 or 6, or a name such as @hourly", schedule.cron),
-        );
-    }
-    let zone = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '_' | '-' | '+');
-    if schedule.timezone.is_empty() || !schedule.timezone.chars().all(zone) {
-        report.problem(&format!("{path}.timezone"), format!("`{}` is no zone; write it like \"Europe/Berlin\"", schedule.timezone));
-    }
-    match (&schedule.event, &schedule.http) {
-        (None, None) => report.problem(&format!("{path}.name"), "a schedule needs event, the type to publish, or http, the URL to POST to"),
-        (Some(_), Some(_)) => report.problem(&format!("{path}.http"), "goes instead of event, not with it; keep one"),
-        (Some(event), None) => drop(report.expect(&format!("{path}.event"), text::event_type(event))),
-        (None, Some(url)) => drop(report.expect(&format!("{path}.http"), text::url(url, WEB))),
     }
 }

@@ -323,27 +323,6 @@ fn listeners_are_addresses_that_can_be_bound_together() {
 }
 
 #[test]
-fn schedules_are_checked() {
-    let schedule = |rest: &str| format!("[[schedules]]\nname = \"a\"\n{rest}");
-    rejects(
-        &schedule("cron = \"* * *\"\nevent = \"a.b\""),
-        "F:3: `schedules[0].cron`: `* * *` has 3 fields; cron has 5 or 6, or a name such as @hourly",
-    );
-    rejects(
-        &schedule("cron = \"@hourly\""),
-        "F:2: `schedules[0].name`: a schedule needs event, the type to publish, or http, the URL to POST to",
-    );
-    rejects(
-        &schedule("cron = \"@hourly\"\nevent = \"a.*\""),
-        "F:4: `schedules[0].event`: `a.*` is no event type; write it like \"task.created\"",
-    );
-    rejects(
-        &schedule("cron = \"@hourly\"\nevent = \"a.b\"\ntimezone = \"Central European\""),
-        "F:5: `schedules[0].timezone`: `Central European` is no zone; write it like \"Europe/Berlin\"",
-    );
-}
-
-#[test]
 fn lists_of_tables_do_not_come_from_the_environment() {
     let report = load().env("WORKER_HANDLERS__0__URL", "http://h").report();
     assert!(report.contains("`handlers` is a list of tables: give it in a file, or by --set 'handlers=[{..}]'"), "{report}");
@@ -376,4 +355,44 @@ fn what_is_allowed_and_probably_not_meant_is_a_warning() {
     );
     let lonely = load().set("kafka.brokers=embedded").role(Role::Producer).warnings();
     assert_eq!(lonely.len(), 1, "{lonely:?}");
+}
+
+#[test]
+fn schedules_are_checked() {
+    let schedule = |rest: &str| format!("[[schedules]]\nname = \"a\"\n{rest}");
+    let hourly = |rest: &str| schedule(&format!("cron = \"@hourly\"\n{rest}"));
+    rejects(&schedule(""), "F:1: `schedules[0]`: `cron` is missing (5 or 6 fields, @hourly, @every 1h, each also after CRON_TZ=Area/City)");
+    rejects(
+        &schedule("cron = \"* * *\""),
+        "F:3: `schedules[0].cron`: `* * *` has 3 fields; cron has 5, or 6 with seconds first, or a name such as @hourly",
+    );
+    rejects(&schedule("cron = \"0 0 31 4 *\""), "F:3: `schedules[0].cron`: `0 0 31 4 *` is never due: no date fits it");
+    rejects(
+        &hourly("timezone = \"Europe/Belrin\""),
+        "F:4: `schedules[0].timezone`: `Europe/Belrin` is no time zone; did you mean \"Europe/Berlin\"?",
+    );
+    rejects(&hourly("event = \"a.b\"\nhttp = \"http://h\""), "F:5: `schedules[0].http`: goes instead of event, not with it; keep one");
+    rejects(
+        &hourly("event = \"tick\"\nuser_id = \" \""),
+        "F:5: `schedules[0].user_id`: must not be empty; leave the key out for schedule:<name>",
+    );
+    rejects(&hourly("event = \"a..b\""), "F:4: `schedules[0].event`: `a..b` is no event type; write it like \"task.created\"");
+    rejects(&hourly("http = \"h:80\""), "F:4: `schedules[0].http`: `h:80` is no URL: no scheme; write it like \"http://host..\"");
+    rejects(&hourly("route = \"/x\""), "F:4: `schedules[0].route`: is a key of schedules with http alone");
+    rejects(&hourly("overlap = \"allow\""), "F:4: `schedules[0].overlap`: is a key of schedules with http alone");
+    rejects(&hourly("http = \"http://h\"\nuser_id = \"u\""), "F:5: `schedules[0].user_id`: is a key of schedules that publish an event");
+    rejects(
+        &hourly("http = \"http://h/a\"\nroute = \"/x\""),
+        "F:5: `schedules[0].route`: goes with an http that has no path, the app's address; keep one of the two paths",
+    );
+    rejects(&hourly("http = \"http://h\"\nroute = \"x y\""), "F:5: `schedules[0].route`: `x y` is no path; write it like \"/tick\"");
+    rejects(&hourly("http = \"http://h\"\ntimeout = \"2h\""), "F:5: `schedules[0].timeout`: 2h is not between 1ms and 1h");
+    rejects(&hourly("overlap = \"wait\""), "F:4: `schedules[0].overlap`: `wait` is none of skip, allow");
+    rejects(&hourly("catch_up = \"none\""), "F:4: `schedules[0].catch_up`: `none` is none of skip, once, all");
+    rejects(&hourly("jitter = \"1h\""), "F:4: `schedules[0].jitter`: 1h is not below the 1h between two ticks");
+    rejects(
+        &format!("{}\n{}", hourly(""), hourly("")),
+        "F:6: `schedules[1].name`: `a` is taken by `schedules[0].name` (F:2); names must be unique",
+    );
+    load().file(&schedule("cron = \"CRON_TZ=Asia/Tokyo 30 2 * * *\"\nhttp = \"http://h:80\"\nroute = \"/x\"\njitter = \"5m\"")).ok();
 }

@@ -6,6 +6,8 @@
 
 use redis::Cmd;
 
+use super::ticks;
+
 /// Answer of a script: this owner's lease is not there (Redis lost it, or fell back to an older state); renewing writes it again.
 pub(super) const LOST: i64 = -1;
 /// Answer of a script: the lease is another's.
@@ -74,6 +76,10 @@ pub(super) struct Scripts {
     pub(super) renew: Script,
     /// KEYS lease. ARGV as renew.
     pub(super) release: Script,
+    /// Of [`super::ticks`].
+    pub(super) tick_enter: Script,
+    pub(super) tick_claim: Script,
+    pub(super) tick_keep: Script,
 }
 
 impl Scripts {
@@ -86,13 +92,18 @@ impl Scripts {
             acquire: Script::new(ACQUIRE),
             renew: Script::new(RENEW),
             release: Script::new(RELEASE),
+            tick_enter: Script::new(ticks::ENTER),
+            tick_claim: Script::new(ticks::CLAIM),
+            tick_keep: Script::new(ticks::KEEP_OR_FINISH),
         }
     }
 
     /// Makes Redis know all of them, in one exchange.
     pub(super) fn load_all(&self) -> redis::Pipeline {
         let mut pipeline = redis::pipe();
-        for script in [&self.begin, &self.finish, &self.save, &self.load, &self.acquire, &self.renew, &self.release] {
+        let leases = [&self.begin, &self.finish, &self.save, &self.load, &self.acquire, &self.renew, &self.release];
+        let ticks = [&self.tick_enter, &self.tick_claim, &self.tick_keep];
+        for script in leases.into_iter().chain(ticks) {
             pipeline.cmd("SCRIPT").arg("LOAD").arg(script.code).ignore();
         }
         pipeline

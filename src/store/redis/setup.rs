@@ -54,6 +54,10 @@ impl Keys {
         format!("{}:ev:{{{partition}}}", self.base)
     }
 
+    pub(super) fn schedule(&self, name: &str) -> String {
+        format!("{}:schedule:{name}", self.base)
+    }
+
     /// A `SCAN` pattern for one kind of key of this group.
     pub(super) fn pattern(&self, kind: &str) -> String {
         let mut pattern = String::new();
