@@ -71,6 +71,8 @@ pub struct Config {
     pub store: redis::StoreConfig,
     /// Limits of the engine.
     pub engine: engine::EngineConfig,
+    /// What travels with a committed offset.
+    pub commit_map: engine::CommitMapConfig,
     /// Backoff schedules by event type or pattern.
     pub retry: retry::RetryConfig,
     /// Where exhausted events go.

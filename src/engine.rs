@@ -9,6 +9,7 @@
 //! retry queue.
 
 mod alerts;
+mod backlog;
 mod check;
 mod commit;
 mod dead;
@@ -18,14 +19,18 @@ mod guard;
 mod intake;
 mod lane;
 mod lease;
+mod letters;
 mod limits;
 pub mod member;
+mod ownership;
 mod partition;
 pub mod ports;
+mod records;
 mod report;
 mod rules;
 mod settle;
 mod shared;
+mod snapshot;
 mod timer;
 mod work;
 

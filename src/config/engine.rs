@@ -1,4 +1,4 @@
-//! `[engine]`, `[dlq]`, `[catalog]`: limits of the engine, where the dead go, what an event may look like.
+//! `[engine]`, `[commit_map]`, `[dlq]`, `[catalog]`: limits of the engine, where the dead go, what an event may look like.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -32,6 +32,14 @@ pub struct EngineConfig {
     pub max_hold_age: Duration,
     /// What happens beyond either.
     pub on_overflow: OnOverflow,
+}
+
+/// `[commit_map]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CommitMapConfig {
+    /// Longest commit metadata, in UTF-16 code units, as brokers count it.
+    pub max_chars: usize,
 }
 
 /// For a group with no commit.

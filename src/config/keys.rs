@@ -78,6 +78,7 @@ pub const ROOT: &[Key] = &[
     key("kafka", Kind::Table(KAFKA), "how to reach the brokers, and what to read"),
     key("store", Kind::Table(STORE), "where finished events are remembered"),
     key("engine", Kind::Table(ENGINE), "limits of the engine"),
+    key("commit_map", Kind::Table(COMMIT_MAP), "what travels with a committed offset"),
     key("retry", Kind::ByType(RETRY), "backoff schedules by event type or pattern; the most specific wins"),
     key("dlq", Kind::Table(DLQ), "where exhausted events go"),
     key("catalog", Kind::Table(CATALOG), "the event catalogue"),
@@ -118,6 +119,12 @@ const ENGINE: &[Key] = &[
     key("max_hold_age", Kind::Duration, "as max_held_events, by age of the hold"),
     key("on_overflow", Kind::Choice(&["dlq", "pause_partition"]), "the user's backlog to the DLQ, or the partition held"),
 ];
+
+const COMMIT_MAP: &[Key] = &[key(
+    "max_chars",
+    Kind::Integer(64, 10_000),
+    "longest commit metadata; below the brokers' offset.metadata.max.bytes, 4096 by default",
+)];
 
 /// The keys of one `[retry."<type or pattern>"]`.
 const RETRY: &[Key] = &[

@@ -6,11 +6,10 @@ use tokio::time::Instant;
 
 use super::{
     Label, dead,
-    guard::{Calls, NoAnswer},
+    guard::NoAnswer,
     lane::{LaneId, Stage},
-    lease::Held,
-    partition::{Io, LeaseState, Partition},
-    ports::{Acquired, Check, Remembered},
+    partition::{Io, Partition},
+    ports::Check,
     work::{Part, PartState, Subject, Verdict, Work},
 };
 use crate::{
@@ -28,60 +27,14 @@ const TWIN_PAUSE: Duration = Duration::from_millis(20);
 pub(super) struct Checked {
     lanes: Vec<LaneId>,
     mark: Option<i64>,
+    /// Of which lanes a start was to be counted.
+    counted: Vec<LaneId>,
     result: Result<Vec<bool>, NoAnswer>,
+    /// Of the lease that it was asked under.
+    epoch: u64,
 }
 
 impl Partition {
-    /// Asks for the partition until it is ours, then reads what is remembered of it; never before (!).
-    pub(super) fn ask_for_lease(&mut self) {
-        let (shared, id, owner, map_epoch) = (Arc::clone(&self.shared), self.id.clone(), Arc::clone(&self.owner), self.map_epoch);
-        self.io.push(Box::pin(async move {
-            loop {
-                let sent = Instant::now();
-                // Without the store there is nothing to hold: ask again, however long; `may_run` knows about bypassing.
-                let wait = match shared.guard.store().acquire(&id, &owner, map_epoch).await {
-                    Ok(Acquired::Granted { lease, clean, now_ms }) => {
-                        shared.keeper.saw_clock(now_ms);
-                        let held = shared.keeper.keep(lease, sent);
-                        match shared.guard.store().load(&held.lease).await {
-                            Ok(remembered) => {
-                                shared.guard.answered(Calls::Takeovers);
-                                return Io::Leased(Ok((held, remembered, clean)));
-                            }
-                            Err(error) => {
-                                shared.guard.failed(Calls::Takeovers, &error);
-                                shared.keeper.forget(&held.lease.owner);
-                                LEASE_PAUSE
-                            }
-                        }
-                    }
-                    Ok(Acquired::Held(wait)) => {
-                        shared.guard.answered(Calls::Takeovers);
-                        wait.clamp(TWIN_PAUSE, LEASE_PAUSE)
-                    }
-                    Err(error) => {
-                        shared.guard.failed(Calls::Takeovers, &error);
-                        LEASE_PAUSE
-                    }
-                };
-                tokio::time::sleep(wait).await;
-            }
-        }));
-    }
-
-    pub(super) fn on_leased(&mut self, leased: Result<(Arc<Held>, Remembered, bool), NoAnswer>) {
-        let Ok((held, remembered, clean)) = leased else { return };
-        tracing::debug!(kafka.partition = %self.id, lease.epoch = held.lease.epoch, lease.clean = clean, "partition leased");
-        self.suspects_below = remembered.mark.filter(|_| !clean);
-        self.mark = remembered.mark.unwrap_or(-1);
-        // What an earlier owner settled and could not remove any more.
-        let start = self.start;
-        self.removable.extend(remembered.records.iter().map(|(offset, _)| *offset).filter(|offset| *offset < start));
-        self.remembered = remembered.records.into_iter().filter(|(offset, _)| *offset >= start).collect();
-        self.map_epoch = held.lease.epoch;
-        self.lease = LeaseState::Held(held);
-    }
-
     /// Sends the next ledger check, if none is under way.
     pub(super) fn start_check(&mut self) {
         let now = Instant::now();
@@ -89,7 +42,7 @@ impl Partition {
             self.stalled |= !self.ready.is_empty() && !self.checking;
             return;
         }
-        let (mut lanes, mut check) = (Vec::new(), Check::default());
+        let (mut lanes, mut counted, mut check) = (Vec::new(), Vec::new(), Check::default());
         while lanes.len() < BATCH {
             let Some(id) = self.ready.pop_front() else { break };
             if !self.prepare(id, now) {
@@ -107,6 +60,7 @@ impl Partition {
             if must_count {
                 check.starts.push((work.offset, work.member.id));
                 work.count_start();
+                counted.push(id);
             }
             self.lanes[id].stage = Stage::Checking;
             lanes.push(id);
@@ -118,12 +72,11 @@ impl Partition {
         let (shared, mark) = (Arc::clone(&self.shared), check.mark);
         // Bypassing: Kafka's assignment alone decides; no ledger, no mark.
         let Some(held) = self.held().cloned() else {
-            let result = Err(NoAnswer::Bypassed);
-            return self.on_checked(Checked { lanes, mark: None, result });
+            return self.on_checked(Checked { lanes, mark: None, counted, result: Err(NoAnswer::Bypassed), epoch: 0 });
         };
         self.io.push(Box::pin(async move {
             let result = shared.guard.ask_under(&held, |store| store.check(&held.lease, check.clone())).await;
-            Io::Checked(Checked { lanes, mark, result })
+            Io::Checked(Checked { lanes, mark, counted, result, epoch: held.lease.epoch })
         }));
     }
 
@@ -265,10 +218,13 @@ impl Partition {
             Ok(known) => known,
             Err(NoAnswer::Fenced) => {
                 // Asked again under the next lease.
+                for id in checked.counted {
+                    self.lanes[id].work.iter_mut().for_each(|work| work.uncount_start());
+                }
                 for id in checked.lanes {
                     self.make_ready(id);
                 }
-                return self.lease_gone();
+                return self.fenced(checked.epoch);
             }
             Err(NoAnswer::Bypassed) => vec![false; checked.lanes.len()],
         };
@@ -302,9 +258,6 @@ impl Partition {
 }
 
 /// What is left of a backoff that was written down, made believable.
-fn remaining(due_ms: u64, now_ms: u64, schedule: &Schedule) -> Duration {
+pub(super) fn remaining(due_ms: u64, now_ms: u64, schedule: &Schedule) -> Duration {
     Duration::from_millis(clamp_due(due_ms, now_ms, schedule.max_delay()) - now_ms)
 }
-
-/// Between two questions for a lease that is not to be had.
-const LEASE_PAUSE: Duration = Duration::from_millis(500);

@@ -73,10 +73,15 @@ impl Committer {
         while let Ok(job) = self.jobs.try_recv() {
             jobs.push(job);
         }
+        // Whoever does not wait any more has given the partition up: its commit would land behind the next owner's (F16).
+        jobs.retain(|job| !job.answer.is_closed());
+        if jobs.is_empty() {
+            return;
+        }
         match self.commit(jobs.iter().map(|job| job.commit.clone()).collect()).await {
             // One partition that is no longer ours fails the request for all: each is asked for alone, so that the others do not pay.
             Err(CommitError::NotOwner(_)) if jobs.len() > 1 => {
-                for job in jobs {
+                for job in jobs.into_iter().filter(|job| !job.answer.is_closed()) {
                     let result = self.commit(vec![job.commit]).await;
                     // A partition that is gone no longer asks.
                     let _gone = job.answer.send(result);

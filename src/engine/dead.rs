@@ -143,11 +143,14 @@ pub(super) fn redrives(record: &Record) -> u32 {
 /// Publishes a dead letter until the brokers acknowledge it, with backoff, without running any handler again (F02, F56). A letter
 /// too big for the topic goes as a stub that points to the original, never as a drop (F69): then the answer says so. While the lease `held`
 /// has run out nothing is written: the next owner does it (F71). `None`: not written, and since `last` it is not tried again; an attempt
-/// under way then is waited for all the same, because the client may still write what it was given.
+/// under way then is waited for all the same, because the client may still write what it was given; nor once the lease is another's.
 pub(super) async fn bury(shared: &Shared, held: Option<&Held>, mut letter: Message, last: &CancellationToken) -> Option<(Acked, bool)> {
     let mut delay = Duration::from_millis(100);
     let (mut told, mut stub) = (None::<Instant>, false);
     loop {
+        if held.is_some_and(Held::gone) {
+            return None;
+        }
         if held.is_none_or(|held| held.valid(Instant::now())) || shared.guard.bypassing_leases() {
             let error = match shared.publisher.publish(letter.clone()).await {
                 Ok(acked) => return Some((acked, stub)),

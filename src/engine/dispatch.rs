@@ -8,7 +8,8 @@ use tokio::time::Instant;
 use super::{
     lane::{LaneId, Stage},
     limits::{Kind, Permit},
-    partition::{Io, LeaseState, Partition},
+    ownership::LeaseState,
+    partition::{Io, Partition},
     work::{PartState, Subject},
 };
 use crate::{handler::Run, outcome::Outcome};

@@ -94,33 +94,19 @@ impl Guard {
         Self { store, when_down, health: Arc::default(), metrics }
     }
 
-    /// Asks until the store answers. While it is away: again with backoff, for ever with `hold`, up to `bypass_after` with `bypass`.
-    pub(super) async fn ask<'a, T, F>(&'a self, call: impl Fn(&'a dyn DedupeStore) -> F) -> Result<T, NoAnswer>
-    where
-        F: Future<Output = Result<T, StoreError>> + Send,
-    {
-        self.repeat(None, call).await
-    }
-
-    /// As [`Guard::ask`], but every attempt is made under a valid lease only: a woken zombie reads and writes nothing (!).
+    /// Asks until the store answers, and only while the lease `held` is valid: a woken zombie reads and writes nothing (!). While the store
+    /// is away: again with backoff, for ever with `hold`, up to `bypass_after` with `bypass`.
     pub(super) async fn ask_under<'a, T, F>(&'a self, held: &Held, call: impl Fn(&'a dyn DedupeStore) -> F) -> Result<T, NoAnswer>
-    where
-        F: Future<Output = Result<T, StoreError>> + Send,
-    {
-        self.repeat(Some(held), call).await
-    }
-
-    async fn repeat<'a, T, F>(&'a self, held: Option<&Held>, call: impl Fn(&'a dyn DedupeStore) -> F) -> Result<T, NoAnswer>
     where
         F: Future<Output = Result<T, StoreError>> + Send,
     {
         let mut delay = BACKOFF.0;
         let mut failing: Option<Instant> = None;
         while self.may_ask() {
-            if held.is_some_and(Held::gone) {
+            if held.gone() {
                 return Err(NoAnswer::Fenced);
             }
-            if held.is_none_or(|held| held.valid(Instant::now())) {
+            if held.valid(Instant::now()) {
                 if let Some(answer) = self.judge(call(self.store()).await) {
                     return answer;
                 }

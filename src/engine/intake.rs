@@ -2,7 +2,7 @@
 
 use super::{
     lane::{Lane, LaneId, Stage, Stub},
-    partition::{Io, Partition},
+    partition::Partition,
     ports::weight,
 };
 use crate::{
@@ -14,21 +14,12 @@ use crate::{
 };
 
 /// Bytes of one lane kept whole; later events wait as stubs.
-const LANE_BYTES: usize = 256 * 1024;
-/// After this long without the log, a re-fetch is tried again.
-const REFETCH_PAUSE: std::time::Duration = std::time::Duration::from_millis(500);
+pub(super) const LANE_BYTES: usize = 256 * 1024;
 
 /// Failures and due time of a head, as the commit map remembers them.
 pub(super) struct Hint {
     pub(super) attempts: u32,
     pub(super) due_ms: Option<u64>,
-}
-
-/// Answer to a re-fetch.
-pub(super) struct Refetched {
-    lane: LaneId,
-    stubs: Vec<Stub>,
-    records: Vec<Record>,
 }
 
 impl Partition {
@@ -75,8 +66,9 @@ impl Partition {
     fn enqueue(&mut self, id: LaneId, record: Record) {
         let idle = self.lanes[id].len() == 0;
         if self.spills(&self.lanes[id], record.footprint()) {
-            let stub = self.stub(record);
-            self.lanes[id].stubs.push_back(stub);
+            let subject = self.shared.decode(record);
+            let member = self.shared.identify(&subject);
+            self.lanes[id].spill(subject.record(), member);
             self.gate.add(size_of::<Stub>());
             self.counts.stubs += 1;
         } else {
@@ -91,11 +83,6 @@ impl Partition {
         } else {
             self.check_overflow(id);
         }
-    }
-
-    fn stub(&self, record: Record) -> Stub {
-        let subject = self.shared.decode(record);
-        Stub::new(subject.record(), self.shared.identify(&subject).id)
     }
 
     fn spills(&self, lane: &Lane, bytes: usize) -> bool {
@@ -116,69 +103,6 @@ impl Partition {
         }
     }
 
-    /// Reads a lane's next stubs from the log; one lane of a partition at a time, outside the budget, so that it cannot block itself.
-    pub(super) fn start_refetch(&mut self) {
-        if self.refetching {
-            return;
-        }
-        let (Some(id), Some(reader)) = (self.to_refetch.pop_front(), self.shared.reader.clone()) else { return };
-        self.refetching = true;
-        // The stubs stay in the lane meanwhile: its head must be known to every snapshot.
-        let stubs: Vec<Stub> = self.lanes[id].stubs.iter().take(self.shared.options.lane_events.max(1)).copied().collect();
-        let partition = self.id.clone();
-        self.io.push(Box::pin(async move {
-            let offsets: Vec<i64> = stubs.iter().map(Stub::offset).collect();
-            loop {
-                match reader.read(&partition, &offsets).await {
-                    Ok(records) => return Io::Refetched(Refetched { lane: id, stubs, records }),
-                    Err(error) => {
-                        tracing::warn!(kafka.partition = %partition, error = %error, "backlog not read from the log; trying again")
-                    }
-                }
-                tokio::time::sleep(REFETCH_PAUSE).await;
-            }
-        }));
-    }
-
-    /// Puts re-read records into their lane, as many as it may hold whole. What the log no longer has, or has something else for, is lost to
-    /// retention.
-    pub(super) fn on_refetched(&mut self, refetched: Refetched) {
-        self.refetching = false;
-        let id = refetched.lane;
-        let mut records = refetched.records.into_iter().peekable();
-        for stub in refetched.stubs {
-            while records.next_if(|record| record.offset() < stub.offset()).is_some() {}
-            let found = records.next_if(|record| record.offset() == stub.offset());
-            let found = found.filter(|record| self.shared.identify(&self.shared.decode(record.clone())).id == stub.id);
-            let lane = &mut self.lanes[id];
-            if found.as_ref().is_some_and(|record| !lane.queue.is_empty() && lane.queued_bytes + record.footprint() > LANE_BYTES) {
-                break;
-            }
-            lane.stubs.pop_front();
-            self.counts.stubs -= 1;
-            self.gate.subtract(size_of::<Stub>());
-            match found {
-                Some(record) => {
-                    let bytes = record.footprint();
-                    self.gate.add(bytes);
-                    lane.queued_bytes += bytes;
-                    lane.queue.push_back(record);
-                }
-                None => {
-                    tracing::error!(kafka.partition = %self.id, kafka.offset = stub.offset(), "record left the log before its turn; raise the topic's retention");
-                    self.shared.metrics.lost_to_retention.with_label_values(&[&*self.id.topic]).inc();
-                    self.tracker.settle(stub.offset());
-                    self.counts.settled += 1;
-                }
-            }
-        }
-        if self.lanes[id].len() == 0 {
-            self.lanes.remove(id);
-        } else {
-            self.make_ready(id);
-        }
-    }
-
     /// Whether a lane's backlog has grown past what one user may hold.
     pub(super) fn check_overflow(&mut self, id: LaneId) {
         let options = &self.shared.options;
@@ -187,7 +111,7 @@ impl Partition {
         let failing = !matches!(lane.stage, Stage::Burying | Stage::Finishing);
         let Some(work) = lane.work.as_ref().filter(|work| failing && work.failed()) else { return };
         let too_many = lane.len() as u64 > options.max_held_events;
-        if lane.overflowing || !(too_many || work.since.elapsed() > options.max_hold_age) {
+        if lane.overflowing || !(too_many || work.since.elapsed() >= options.max_hold_age) {
             return;
         }
         match options.on_overflow {

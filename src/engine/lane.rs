@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 
 use slab::Slab;
 
-use super::work::Work;
+use super::{ports::Member, work::Work};
 use crate::event::record::Record;
 
 /// A lane's place in its partition; stable while the lane holds an event.
@@ -20,7 +20,7 @@ pub(super) struct Stub {
 }
 
 impl Stub {
-    pub(super) fn new(record: &Record, id: [u8; 16]) -> Self {
+    fn new(record: &Record, id: [u8; 16]) -> Self {
         let offset = record.offset();
         Self { place: if record.key().is_some() { offset } else { !offset }, id }
     }
@@ -33,6 +33,18 @@ impl Stub {
     fn keyed(&self) -> bool {
         self.place >= 0
     }
+}
+
+/// Whose a lane's stubs are, by the hash that says where the ledger keeps them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum StubUser {
+    /// There are no stubs.
+    #[default]
+    Nobody,
+    /// All of one user.
+    One(u64),
+    /// Keys that are not the user_id.
+    Several,
 }
 
 /// Where a lane's head stands on the path of an event.
@@ -67,11 +79,14 @@ pub(super) struct Lane {
     pub(super) queue: VecDeque<Record>,
     /// Events after those, as stubs.
     pub(super) stubs: VecDeque<Stub>,
+    stub_user: StubUser,
     /// Bytes of `queue`.
     pub(super) queued_bytes: usize,
     pub(super) stage: Stage,
     /// The backlog goes to the DLQ, in order.
     pub(super) overflowing: bool,
+    /// Its head's record is queued to be written.
+    pub(super) to_save: bool,
 }
 
 impl Lane {
@@ -89,6 +104,24 @@ impl Lane {
         let head = self.work.as_ref().map(|work| work.subject.record()).filter(keyed);
         let whole = head.or_else(|| self.queue.iter().find(keyed)).map(Record::offset);
         whole.or_else(|| self.stubs.iter().find(|stub| stub.keyed()).map(Stub::offset))
+    }
+
+    /// Keeps an event as a stub, behind all others.
+    pub(super) fn spill(&mut self, record: &Record, member: Member) {
+        self.stub_user = match self.stub_user {
+            StubUser::One(user) if user != member.user && !self.stubs.is_empty() => StubUser::Several,
+            StubUser::Several if !self.stubs.is_empty() => StubUser::Several,
+            _ => StubUser::One(member.user),
+        };
+        self.stubs.push_back(Stub::new(record, member.id));
+    }
+
+    /// The ledger's names of `stubs`, all or none.
+    pub(super) fn members(&self, stubs: &[Stub]) -> Vec<Member> {
+        match self.stub_user {
+            StubUser::One(user) => stubs.iter().map(|stub| Member { id: stub.id, user }).collect(),
+            StubUser::Nobody | StubUser::Several => Vec::new(),
+        }
     }
 
     /// Timestamp of the head where it is held whole.
@@ -126,9 +159,11 @@ impl Lanes {
             work: None,
             queue: VecDeque::new(),
             stubs: VecDeque::new(),
+            stub_user: StubUser::Nobody,
             queued_bytes: 0,
             stage: Stage::Ready,
             overflowing: false,
+            to_save: false,
         });
         if let Some(key) = key {
             self.by_key.insert(key, id);
@@ -146,6 +181,11 @@ impl Lanes {
     /// The lane, where it still holds something.
     pub(super) fn get(&self, id: LaneId) -> Option<&Lane> {
         self.lanes.get(id)
+    }
+
+    /// As [`Lanes::get`], to be changed.
+    pub(super) fn get_mut(&mut self, id: LaneId) -> Option<&mut Lane> {
+        self.lanes.get_mut(id)
     }
 
     /// Every lane.

@@ -48,6 +48,11 @@ impl Held {
         self.lock().gone
     }
 
+    /// Nothing is done under it any more.
+    pub(super) fn let_go(&self) {
+        self.lock().gone = true;
+    }
+
     /// Somebody waits for it; answered once per renewal that saw it.
     pub(super) fn take_waiter(&self) -> bool {
         std::mem::take(&mut self.lock().waiter)
@@ -135,7 +140,7 @@ impl Keeper {
                 for (held, answer) in held.iter().zip(answers) {
                     let mut standing = held.lock();
                     match answer {
-                        Renewed::Ours { waiter } => *standing = Standing { end, waiter, gone: false },
+                        Renewed::Ours { waiter } => *standing = Standing { end, waiter, ..*standing },
                         Renewed::Gone => standing.gone = true,
                     }
                     drop(standing);

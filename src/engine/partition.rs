@@ -17,16 +17,18 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Left, Shared,
+    backlog::Refetched,
     check::Checked,
     dead::Cause,
     dispatch::{Queues, RunDone},
     drain::Mode,
     guard::NoAnswer,
-    intake::{Hint, Refetched},
-    lane::{LaneId, Lanes, Stage},
+    intake::Hint,
+    lane::{LaneId, Lanes},
     lease::Held,
     limits::Permit,
-    ports::{Acked, Assignment, CommitError, EventRecord, Gate, Remembered},
+    ownership::{LeaseState, Leased},
+    ports::{Acked, Assignment, CommitError, EventRecord, Gate},
     timer::Timer,
 };
 use crate::{
@@ -49,7 +51,7 @@ pub(super) enum Command {
 
 /// Answers that a partition waits for.
 pub(super) enum Io {
-    Leased(Result<(Arc<Held>, Remembered, bool), NoAnswer>),
+    Leased(Leased),
     Checked(Checked),
     Granted {
         queue: usize,
@@ -58,10 +60,14 @@ pub(super) enum Io {
     Saved {
         lanes: Vec<LaneId>,
         result: Result<(), NoAnswer>,
+        /// Of the lease that it was sent under.
+        epoch: u64,
     },
     Swept {
         left: Vec<i64>,
     },
+    /// A lease went back, or will end by itself.
+    Released,
     /// `None`: not written, and not tried again.
     Buried {
         lane: LaneId,
@@ -71,22 +77,14 @@ pub(super) enum Io {
     Finished {
         lanes: Vec<LaneId>,
         result: Result<usize, NoAnswer>,
+        /// Of the lease that it was sent under.
+        epoch: u64,
     },
     Committed {
         snapshot: Snapshot,
         result: Result<(), CommitError>,
     },
     Refetched(Refetched),
-}
-
-/// How the partition stands with the store.
-pub(super) enum LeaseState {
-    /// Asked for, not had.
-    Asking,
-    /// Had, its memory read.
-    Held(Arc<Held>),
-    /// Nothing may run any more.
-    Gone,
 }
 
 /// One assigned partition.
@@ -114,6 +112,8 @@ pub(super) struct Partition {
     pub(super) lease: LeaseState,
     /// The lease was told to somebody who waits: prove membership by a commit.
     pub(super) prove: Option<Instant>,
+    /// Nobody has confirmed us to somebody who waits: the lease goes back when what is under way has ended.
+    pub(super) yielding: bool,
     /// The lease was lost while the group counts the partition as ours: it is asked for again once a commit has proved that.
     pub(super) regaining: bool,
     pub(super) remembered: HashMap<i64, EventRecord>,
@@ -148,6 +148,8 @@ pub(super) struct Partition {
     pub(super) refetching: bool,
 
     pub(super) committing: bool,
+    /// The partition is not ours to commit any more.
+    pub(super) no_commits: CancellationToken,
     pub(super) limits: MapLimits,
     pub(super) commit_now: bool,
     /// Heads of the snapshot before, for a test without `Rules::one_snapshot`.
@@ -199,6 +201,7 @@ impl Partition {
             hints: HashMap::new(),
             lease: LeaseState::Asking,
             prove: None,
+            yielding: false,
             regaining: false,
             remembered: HashMap::new(),
             suspects_below: None,
@@ -223,7 +226,8 @@ impl Partition {
             to_refetch: VecDeque::new(),
             refetching: false,
             committing: false,
-            limits: MapLimits::default(),
+            no_commits: CancellationToken::new(),
+            limits: MapLimits { max_chars: shared.options.commit_map_chars, ..MapLimits::default() },
             commit_now: first_commit,
             heads_before: Vec::new(),
             last_commit: Instant::now(),
@@ -281,29 +285,8 @@ impl Partition {
         self.start_save();
         self.start_finish();
         self.start_commit();
+        self.advance_yield();
         self.advance_drain();
-    }
-
-    /// Whether a run may start now: under a valid lease, or without one where the configuration says so.
-    pub(super) fn may_run(&self, now: Instant) -> bool {
-        match &self.lease {
-            LeaseState::Held(held) => held.valid(now) || !self.shared.rules.last_check || self.shared.guard.bypassing_leases(),
-            LeaseState::Asking => !self.shared.rules.lease_before_run || self.shared.guard.bypassing_leases(),
-            LeaseState::Gone => false,
-        }
-    }
-
-    /// Whether verdicts can be written down now: under the lease, or not at all where the configuration says so.
-    pub(super) fn may_write(&self) -> bool {
-        self.held().is_some() || self.shared.guard.bypassing()
-    }
-
-    /// The lease, where one is held.
-    pub(super) fn held(&self) -> Option<&Arc<Held>> {
-        match &self.lease {
-            LeaseState::Held(held) => Some(held),
-            LeaseState::Asking | LeaseState::Gone => None,
-        }
     }
 
     fn next_wake(&self) -> Option<Instant> {
@@ -326,8 +309,8 @@ impl Partition {
     fn on_timer(&mut self) {
         let now = Instant::now();
         while let Some((id, offset)) = self.timer.pop(now) {
-            if self.lanes.get(id).is_some_and(|lane| lane.stage == Stage::Waiting && lane.head() == Some(offset)) {
-                self.make_ready(id);
+            if self.lanes.get(id).is_some_and(|lane| lane.head() == Some(offset)) {
+                self.wake(id, now);
             }
         }
         if self.bury_again_at.is_some_and(|at| at <= now) {
@@ -347,13 +330,14 @@ impl Partition {
             Io::Leased(leased) => self.on_leased(leased),
             Io::Checked(checked) => self.on_checked(checked),
             Io::Granted { queue, permit } => self.on_granted(queue, permit),
-            Io::Saved { lanes, result } => self.on_saved(lanes, result),
+            Io::Saved { lanes, result, epoch } => self.on_saved(lanes, result, epoch),
             Io::Swept { left } => {
                 self.saving = false;
                 self.removable.extend(left);
             }
             Io::Buried { lane, cause, acked } => self.on_buried(lane, &cause, acked),
-            Io::Finished { lanes, result } => self.on_finished(lanes, result),
+            Io::Released => {}
+            Io::Finished { lanes, result, epoch } => self.on_finished(lanes, result, epoch),
             Io::Committed { snapshot, result } => self.on_committed(snapshot, result),
             Io::Refetched(refetched) => self.on_refetched(refetched),
         }

@@ -1,22 +1,24 @@
 //! Verdicts made durable: failures to the store before the backoff, dead letters to the broker, finished events to the ledger;
 //! only then is an event settled.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
 use super::{
     Label,
-    dead::{self, Cause},
+    dead::Cause,
     dispatch::RunDone,
     guard::NoAnswer,
     lane::{LaneId, Stage},
-    limits::Breaker,
     partition::{Io, Partition},
-    ports::{Acked, Member},
-    work::{PartState, Subject, Verdict},
+    ports::Member,
+    work::{Answer, Part, PartState, Subject, Verdict},
 };
 use crate::outcome::{DeadReason, Outcome, Settled};
+
+/// An event whose handlers are through in part only is written down after this long.
+const NOTE_AFTER: Duration = Duration::from_millis(200);
 
 impl Partition {
     /// A run ended: notes it, and goes on when the event's other runs have ended too.
@@ -32,7 +34,8 @@ impl Partition {
         let schedule = self.shared.schedules.schedule_for(work.subject.event_type().unwrap_or_default());
         let failure = failure_text(&done.outcome);
         let failed = !matches!(done.outcome, Outcome::Answered(Ok(_)));
-        let delay = work.answered(done.part, done.outcome, schedule, now, store_ms, &mut self.rng);
+        let answer = Answer { outcome: done.outcome, schedule, now, store_ms };
+        let delay = work.answered(done.part, answer, &mut self.rng);
         if let Some(delay) = delay {
             metrics.retries_scheduled.with_label_values(&[&*handler.name, &*label]).inc();
             tracing::info!(
@@ -42,28 +45,12 @@ impl Partition {
         }
         match work.verdict(now) {
             // The others go on; this failure is written down meanwhile.
-            Verdict::Running if failed => self.note_failure(done.lane),
-            Verdict::Running => {}
+            Verdict::Running if failed => self.note(done.lane),
+            // What has finished is written down where the others take their time: a crash then repeats the unfinished alone.
+            Verdict::Running => self.timer.push(now + NOTE_AFTER, done.lane, work.offset),
             Verdict::Run | Verdict::Wait(_) => self.save(done.lane),
             Verdict::Dead => self.give_up(done.lane),
             Verdict::Finished { .. } => self.finish(done.lane),
-        }
-    }
-
-    /// Writes the head's record before what comes next: its backoff, or its dead letter.
-    fn save(&mut self, id: LaneId) {
-        self.lanes[id].stage = Stage::Saving;
-        if self.shared.rules.save_before_next {
-            self.note_failure(id);
-        } else {
-            self.on_saved(vec![id], Err(NoAnswer::Bypassed));
-        }
-    }
-
-    /// Queues the head's record to be written, if it is not queued.
-    fn note_failure(&mut self, id: LaneId) {
-        if self.shared.rules.save_before_next && !self.to_save.contains(&id) {
-            self.to_save.push(id);
         }
     }
 
@@ -78,166 +65,34 @@ impl Partition {
         }
     }
 
-    /// Sends the next save, if none is under way. Fields of settled events that a commit has covered go with it.
-    pub(super) fn start_save(&mut self) {
-        if self.saving || self.to_save.is_empty() || !self.may_write() {
-            return;
-        }
-        self.saving = true;
-        let lanes = std::mem::take(&mut self.to_save);
-        let now = Instant::now();
-        let store_ms = self.shared.keeper.store_ms(now);
-        let mut changes = Vec::with_capacity(lanes.len());
-        for &id in &lanes {
-            if let Some(work) = &mut self.lanes[id].work {
-                work.recorded = true;
-                changes.push((work.offset, Some(work.to_record(now, store_ms))));
-            }
-        }
-        let Some(held) = self.held().cloned() else {
-            return self.on_saved(lanes, Err(NoAnswer::Bypassed));
-        };
-        let shared = Arc::clone(&self.shared);
-        self.io.push(Box::pin(async move {
-            let result = shared.guard.ask(|store| store.save(&held.lease, changes.clone())).await;
-            Io::Saved { lanes, result }
-        }));
-    }
-
-    /// Removes the records of settled events that the commit up to `committed` covers.
-    pub(super) fn sweep(&mut self, committed: i64) {
-        let Some(held) = self.held().cloned() else { return };
-        if self.saving {
-            return;
-        }
-        let mut covered: Vec<i64> = Vec::new();
-        self.removable.retain(|&offset| {
-            let goes = offset < committed;
-            if goes {
-                covered.push(offset);
-            }
-            !goes
-        });
-        if covered.is_empty() {
-            return;
-        }
-        self.saving = true;
-        let shared = Arc::clone(&self.shared);
-        self.io.push(Box::pin(async move {
-            let changes = covered.iter().map(|&offset| (offset, None)).collect();
-            let left = match shared.guard.store().save(&held.lease, changes).await {
-                Ok(()) => Vec::new(),
-                Err(error) => {
-                    tracing::debug!(error = %error, "records of settled events not removed; trying again after the next commit");
-                    covered
-                }
-            };
-            Io::Swept { left }
-        }));
-    }
-
-    pub(super) fn on_saved(&mut self, lanes: Vec<LaneId>, result: Result<(), NoAnswer>) {
-        self.saving = false;
-        if result == Err(NoAnswer::Fenced) {
-            // Written again under the next lease.
-            self.to_save.extend(lanes);
-            return self.lease_gone();
-        }
-        let now = Instant::now();
-        for id in lanes {
-            // Written while a run went on, or to be written again with what another run has answered since.
-            if self.lanes.get(id).is_none_or(|lane| lane.stage != Stage::Saving) || self.to_save.contains(&id) {
-                continue;
-            }
-            match self.lanes[id].work.as_ref().map(|work| work.verdict(now)) {
-                Some(Verdict::Wait(due)) => self.wait(id, due),
-                Some(Verdict::Run) => self.make_ready(id),
-                Some(Verdict::Dead) => self.bury(id),
-                Some(Verdict::Finished { .. }) => self.finish(id),
-                Some(Verdict::Running) | None => {}
-            }
-        }
-    }
-
-    /// Backoff: this lane alone waits.
+    /// Backoff: this lane alone waits, until its event is due or has held it up for too long.
     pub(super) fn wait(&mut self, id: LaneId, due: Instant) {
         let lane = &mut self.lanes[id];
         if lane.overflowing {
             return self.make_ready(id);
         }
         lane.stage = Stage::Waiting;
-        if let Some(work) = &mut lane.work {
-            work.at_work = None;
-        }
+        let Some(work) = &mut lane.work else { return };
+        work.at_work = None;
         self.tracker.touch();
-        if let Some(offset) = self.lanes[id].head() {
-            self.timer.push(due, id, offset);
+        self.timer.push(due, id, work.offset);
+        let too_old = work.since + self.shared.options.max_hold_age;
+        if too_old < due {
+            self.timer.push(too_old, id, work.offset);
         }
         self.check_overflow(id);
     }
 
-    fn bury(&mut self, id: LaneId) {
-        self.lanes[id].stage = Stage::Burying;
-        self.to_bury.push_back(id);
-    }
-
-    /// Publishes dead letters that the breaker lets through.
-    pub(super) fn start_bury(&mut self) {
-        let now = Instant::now();
-        // The next owner writes what is not written under this lease (F71).
-        if !self.to_bury.is_empty() && !self.may_run(now) {
-            self.stalled = true;
-            return;
+    /// The time that a lane waited for has come.
+    pub(super) fn wake(&mut self, id: LaneId, now: Instant) {
+        let lane = &self.lanes[id];
+        let Some(work) = &lane.work else { return };
+        match lane.stage {
+            Stage::Waiting if matches!(work.verdict(now), Verdict::Wait(due) if due > now) => self.check_overflow(id),
+            Stage::Waiting => self.make_ready(id),
+            Stage::Running if work.parts.iter().any(Part::finished) => self.note(id),
+            _ => {}
         }
-        while self.bury_again_at.is_none() {
-            let Some(&id) = self.to_bury.front() else { return };
-            let Some(work) = &mut self.lanes[id].work else { return };
-            let cause = Cause::of(work);
-            if cause.reason != DeadReason::UserOverflow {
-                match Breaker::admit(&self.shared.breaker, now) {
-                    Ok(admission) => work.admission = Some(admission),
-                    Err(at) => {
-                        self.bury_again_at = Some(at);
-                        return;
-                    }
-                }
-            }
-            self.to_bury.pop_front();
-            let schedule = self.shared.schedules.schedule_for(work.subject.event_type().unwrap_or_default());
-            let wall = self.shared.clock.now();
-            let ago = self.shared.keeper.store_ms(now).saturating_sub(work.first_failed_ms);
-            let first = if work.failed() { wall - chrono::TimeDelta::milliseconds(i64::try_from(ago).unwrap_or_default()) } else { wall };
-            let topic = dead::letter_topic(work, &self.shared.registry, &self.shared.origin.topic);
-            let letter = dead::letter(work, &cause, &self.shared.origin, topic, &schedule.to_string(), wall, first);
-            let (shared, held) = (Arc::clone(&self.shared), self.held().cloned());
-            let last = self.last_letters.clone();
-            self.burying += 1;
-            if !self.shared.rules.letter_before_settle {
-                self.finish(id);
-            }
-            self.io.push(Box::pin(async move {
-                let acked = dead::bury(&shared, held.as_deref(), letter, &last).await;
-                let reason = if acked.is_some_and(|(_, stub)| stub) { DeadReason::Oversize } else { cause.reason };
-                Io::Buried { lane: id, cause: Cause { reason, ..cause }, acked: acked.map(|(acked, _)| acked) }
-            }));
-        }
-    }
-
-    pub(super) fn on_buried(&mut self, id: LaneId, cause: &Cause, acked: Option<Acked>) {
-        self.burying -= 1;
-        let Some(acked) = acked else { return };
-        if !self.shared.rules.letter_before_settle {
-            return;
-        }
-        let Some(work) = &self.lanes[id].work else { return };
-        let label = self.shared.label(work.subject.event_type());
-        self.shared.metrics.dead_letters.with_label_values(&[&*self.id.topic, &*label, cause.reason.code()]).inc();
-        tracing::error!(
-            event.id = work.subject.id(), event.r#type = &*label, dlq.reason = cause.reason.code(), dlq.partition = acked.partition, dlq.offset = acked.offset,
-            kafka.partition = %self.id, kafka.offset = work.offset, retry.attempts = cause.attempts, handler = cause.handlers, error = cause.error, "event dead-lettered"
-        );
-        self.shared.alerts.dead_letter(&label, cause, &self.id, work.offset);
-        self.finish(id);
     }
 
     /// All handlers are through: the verdict goes to the ledger.
@@ -260,9 +115,9 @@ impl Partition {
         }
         let Some(held) = self.held().cloned() else {
             let lanes = std::mem::take(&mut self.to_finish);
-            return self.on_finished(lanes, Err(NoAnswer::Bypassed));
+            return self.on_finished(lanes, Err(NoAnswer::Bypassed), 0);
         };
-        if !held.valid(Instant::now()) && !self.shared.guard.bypassing() {
+        if !held.valid(Instant::now()) && !self.shared.guard.bypassing_leases() {
             self.stalled = true;
             return;
         }
@@ -272,17 +127,17 @@ impl Partition {
         let shared = Arc::clone(&self.shared);
         self.io.push(Box::pin(async move {
             let result = shared.guard.ask_under(&held, |store| store.finish(&held.lease, members.clone())).await;
-            Io::Finished { lanes, result }
+            Io::Finished { lanes, result, epoch: held.lease.epoch }
         }));
     }
 
-    pub(super) fn on_finished(&mut self, lanes: Vec<LaneId>, result: Result<usize, NoAnswer>) {
+    pub(super) fn on_finished(&mut self, lanes: Vec<LaneId>, result: Result<usize, NoAnswer>, epoch: u64) {
         self.finishing = false;
         match result {
             Err(NoAnswer::Fenced) => {
                 // Written again under the next lease.
                 self.to_finish.extend(lanes);
-                return self.lease_gone();
+                return self.fenced(epoch);
             }
             Ok(added) if added < lanes.len() => {
                 tracing::warn!(kafka.partition = %self.id, events = lanes.len() - added, "another worker finished the same event ids in the meantime");
@@ -369,8 +224,6 @@ fn failure_text(outcome: &Outcome) -> String {
 }
 
 /// Whether some handlers are through and others have runs to come, for `drain`.
-pub(super) fn half_finished(parts: &[super::work::Part]) -> bool {
-    let any = |wanted: fn(&PartState) -> bool| parts.iter().any(|part| wanted(&part.state));
-    any(|state| matches!(state, PartState::Done | PartState::Dropped | PartState::Dead { .. }))
-        && any(|state| matches!(state, PartState::Pending | PartState::Retry { .. }))
+pub(super) fn half_finished(parts: &[Part]) -> bool {
+    parts.iter().any(Part::finished) && parts.iter().any(|part| matches!(part.state, PartState::Pending | PartState::Retry { .. }))
 }

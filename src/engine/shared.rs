@@ -71,6 +71,7 @@ pub struct Options {
     pub lane_events: usize,
     pub drain_timeout: Duration,
     pub commit_interval: Duration,
+    pub commit_map_chars: usize,
     pub max_held_events: u64,
     pub max_hold_age: Duration,
     pub on_overflow: OnOverflow,

@@ -99,10 +99,24 @@ pub(super) struct Part {
 }
 
 impl Part {
+    /// Whether it never runs again.
+    pub(super) fn finished(&self) -> bool {
+        matches!(self.state, PartState::Done | PartState::Dropped | PartState::Dead { .. })
+    }
+
     /// The state of a part whose handler this configuration lacks.
     pub(super) fn gone(name: &str) -> PartState {
         PartState::Dead { reason: DeadReason::HandlerGone, error: format!("handler {name} is no longer configured") }
     }
+}
+
+/// How a run ended, and what decides what follows.
+pub(super) struct Answer<'a> {
+    pub(super) outcome: Outcome,
+    pub(super) schedule: &'a Schedule,
+    pub(super) now: Instant,
+    /// The store's clock at `now`.
+    pub(super) store_ms: u64,
 }
 
 /// What follows from where the handlers stand.
@@ -200,6 +214,11 @@ impl Work {
         self.recorded = true;
     }
 
+    /// Takes back a count that the store has not answered for.
+    pub(super) fn uncount_start(&mut self) {
+        self.starts -= u32::from(std::mem::take(&mut self.counted));
+    }
+
     /// Whether any handler has failed it.
     pub(super) fn failed(&self) -> bool {
         self.first_failed_ms != 0
@@ -211,16 +230,8 @@ impl Work {
     }
 
     /// Notes how a run of `part` ended; answers the delay of the retry that follows, if one does.
-    pub(super) fn answered(
-        &mut self,
-        part: usize,
-        outcome: Outcome,
-        schedule: &Schedule,
-        now: Instant,
-        store_ms: u64,
-        rng: &mut fastrand::Rng,
-    ) -> Option<Duration> {
-        let delay = self.note_outcome(part, outcome, schedule, now, store_ms, rng);
+    pub(super) fn answered(&mut self, part: usize, answer: Answer<'_>, rng: &mut fastrand::Rng) -> Option<Duration> {
+        let delay = self.note_outcome(part, answer, rng);
         // A run of another handler that still goes on has not answered for the start.
         if self.parts.iter().all(|part| part.state != PartState::Running) {
             self.starts = 0;
@@ -230,15 +241,8 @@ impl Work {
         delay
     }
 
-    fn note_outcome(
-        &mut self,
-        part: usize,
-        outcome: Outcome,
-        schedule: &Schedule,
-        now: Instant,
-        store_ms: u64,
-        rng: &mut fastrand::Rng,
-    ) -> Option<Duration> {
+    fn note_outcome(&mut self, part: usize, answer: Answer<'_>, rng: &mut fastrand::Rng) -> Option<Duration> {
+        let Answer { outcome, schedule, now, store_ms } = answer;
         let part = &mut self.parts[part];
         let failure = match outcome.into_result() {
             Ok(Handled::Done) => {
@@ -289,12 +293,14 @@ impl Work {
         EventRecord { id: self.member.id, starts: self.starts, first_failed_ms: self.first_failed_ms, handlers }
     }
 
-    /// Takes up what the store or the commit map remembers. `due`: when a written due time comes, clamped.
+    /// Takes up what the store remembers, where that is more than is known here. `due`: when a written due time comes, clamped.
     pub(super) fn restore(&mut self, record: &EventRecord, due: impl Fn(u64) -> Instant) {
         let rules = self.rules;
         self.recorded = true;
-        self.starts = record.starts;
-        self.first_failed_ms = record.first_failed_ms;
+        self.starts = self.starts.max(record.starts);
+        if self.first_failed_ms == 0 {
+            self.first_failed_ms = record.first_failed_ms;
+        }
         for known in &record.handlers {
             let state = match &known.state {
                 HandlerState::Done => PartState::Done,
@@ -311,6 +317,7 @@ impl Work {
                 state => state,
             };
             match found {
+                Some(part) if part.finished() || part.attempts > known.attempts || part.state == PartState::Running => {}
                 Some(part) => {
                     part.attempts = known.attempts;
                     part.state = state;

@@ -18,6 +18,10 @@ use crate::{config::engine::StartAt, engine::ports::Committed, event::record::To
 
 /// Time for one answer.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Between two tries of a question that got no answer.
+const AGAIN_AFTER: Duration = Duration::from_millis(200);
+/// With nothing to ask, the thread looks up this often.
+const IDLE: Duration = Duration::from_secs(3600);
 /// Rounds that may wait for their turn or to be taken.
 const WAITING: usize = 256;
 
@@ -49,8 +53,12 @@ impl Lookups {
     ) -> std::io::Result<(Self, thread::JoinHandle<()>)> {
         let (ask, asked) = mpsc::sync_channel(WAITING);
         let (answer, found) = mpsc::sync_channel(WAITING);
-        let thread =
-            thread::Builder::new().name("kafka-lookup".to_owned()).spawn(move || serve(&asked, &answer, &member, &fetcher, start_at))?;
+        let thread = thread::Builder::new().name("kafka-lookup".to_owned()).spawn(move || {
+            serve(&asked, &answer, |partitions| {
+                let member = member.read().unwrap_or_else(PoisonError::into_inner).clone()?;
+                Some(look_up(&member, &fetcher, partitions, start_at))
+            });
+        })?;
         Ok((Self { ask, found }, thread))
     }
 
@@ -65,42 +73,40 @@ impl Lookups {
     }
 }
 
-/// Serves questions in turn; one that gets no answer goes to the end of the line.
+/// Serves questions in turn; one that gets no answer goes to the end of the line. `find` answers `None` while there is no member that could
+/// ask: the client is being replaced.
 fn serve(
     asked: &mpsc::Receiver<(Lookup, Vec<TopicPartition>)>,
     answer: &mpsc::SyncSender<(Lookup, Vec<Found>)>,
-    member: &commit::Member<Membership>,
-    fetcher: &batch::Shared<Logs>,
-    start_at: StartAt,
+    find: impl Fn(&[TopicPartition]) -> Option<Result<Vec<Found>, Native>>,
 ) {
     let mut waiting: VecDeque<(Lookup, Vec<TopicPartition>)> = VecDeque::new();
-    let mut told: Option<Instant> = None;
+    let (mut told, mut again) = (None::<Instant>, false);
     loop {
-        let pause = if waiting.is_empty() { Duration::from_secs(3600) } else { Duration::from_millis(200) };
-        if waiting.is_empty() || told.is_some() {
-            match asked.recv_timeout(pause) {
+        if waiting.is_empty() || again {
+            match asked.recv_timeout(if waiting.is_empty() { IDLE } else { AGAIN_AFTER }) {
                 Ok(question) => waiting.push_back(question),
                 Err(mpsc::RecvTimeoutError::Timeout) => {}
                 Err(mpsc::RecvTimeoutError::Disconnected) => return,
             }
         }
         let Some((lookup, partitions)) = waiting.pop_front() else { continue };
-        let Some(consumer) = member.read().unwrap_or_else(PoisonError::into_inner).clone() else { continue };
-        match look_up(&consumer, fetcher, &partitions, start_at) {
-            Ok(found) => {
-                told = None;
+        match find(&partitions) {
+            Some(Ok(found)) => {
+                (told, again) = (None, false);
                 if answer.try_send((lookup, found)).is_err() {
                     return;
                 }
+                continue;
             }
-            Err(error) => {
-                if told.is_none_or(|at| at.elapsed() > Duration::from_secs(10)) {
-                    told = Some(Instant::now());
-                    tracing::warn!(error = %error, "the group's offsets cannot be read, trying again");
-                }
-                waiting.push_back((lookup, partitions));
+            Some(Err(error)) if told.is_none_or(|at| at.elapsed() > Duration::from_secs(10)) => {
+                told = Some(Instant::now());
+                tracing::warn!(error = %error, "the group's offsets cannot be read, trying again");
             }
+            Some(Err(_)) | None => {}
         }
+        again = true;
+        waiting.push_back((lookup, partitions));
     }
 }
 
@@ -217,6 +223,7 @@ fn decide(partition: TopicPartition, committed: Option<Committed>, low: i64, end
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
 
@@ -235,5 +242,25 @@ mod tests {
         assert_eq!(start(Some(21), StartAt::Latest), (false, 10, 10), "a commit beyond the log is another log's");
         assert_eq!(start(None, StartAt::Earliest), (false, 10, 10));
         assert_eq!(start(None, StartAt::Latest), (false, 20, 20));
+    }
+
+    /// A question that finds no member, because the client is being replaced, waits for the next one: dropped, its partitions would be
+    /// assigned and never read.
+    #[test]
+    fn a_question_outlives_the_member_that_it_came_for() {
+        let (ask, asked) = mpsc::sync_channel(4);
+        let (answer, found) = mpsc::sync_channel(4);
+        let (place, missing) = (TopicPartition::new("t", 0), std::cell::Cell::new(2));
+        ask.send((1, vec![place.clone()])).unwrap();
+        let server = thread::spawn(move || {
+            serve(&asked, &answer, |partitions| {
+                missing.set(missing.get() - 1);
+                (missing.get() < 0).then(|| Ok(vec![decide(partitions[0].clone(), None, 0, 5, StartAt::Earliest)]))
+            });
+        });
+        let (lookup, partitions) = found.recv_timeout(Duration::from_secs(20)).unwrap();
+        assert_eq!((lookup, &partitions[0].partition), (1, &place));
+        drop(ask);
+        server.join().unwrap();
     }
 }

@@ -135,6 +135,11 @@ impl Tracker {
         }
     }
 
+    /// The epoch that snapshots are asked for with has changed: it is a part of the map, during a freeze too.
+    pub fn touch_epoch(&mut self) {
+        self.version += 1;
+    }
+
     /// What to commit now. `heads`: the head of **every** lane that holds an unsettled event, in any order.
     ///
     /// While [`Tracker::replaying`] it is the loaded map unchanged: a map made of a half scanned log would name events as settled that

@@ -198,6 +198,7 @@ fn options(config: &Config, group: &str) -> engine::Options {
         lane_events: limits.lane_events,
         drain_timeout: limits.drain_timeout,
         commit_interval: limits.commit_interval,
+        commit_map_chars: config.commit_map.max_chars,
         max_held_events: limits.max_held_events,
         max_hold_age: limits.max_hold_age,
         on_overflow: limits.on_overflow,

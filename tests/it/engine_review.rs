@@ -8,173 +8,20 @@ use std::{
     time::Duration,
 };
 
-use futures_util::future::{BoxFuture, FutureExt};
+use futures_util::future::FutureExt;
 use worker::{
-    config::retry::{RetryConfig, RetryRule},
     engine::{
         OnOverflow, WhenDown,
-        ports::{
-            Acquired, Check, CommitError, DedupeStore, EventRecord, Lease, LogReader, Member, PublishError, ReadError, Remembered, Renewed,
-            StoreError,
-        },
+        ports::{Acquired, CommitError, DedupeStore, LogReader, PublishError},
     },
-    event::record::{Record, RecordParts, TopicPartition},
     outcome::{Failure, Handled, HandlerResult},
-    retry::Schedules,
     store::memory::{MemoryLimits, MemoryStore},
 };
 
-use crate::rig::{Rig, Setup, event};
-
-/// A store in memory whose calls can be made to fail or to take their time.
-struct Faulty {
-    inner: Arc<MemoryStore>,
-    /// Nothing is answered.
-    down: AtomicBool,
-    /// Renewals alone are not answered.
-    renewals_fail: AtomicBool,
-    /// Ledger checks alone are not answered.
-    checks_fail: AtomicBool,
-    /// Removals of records alone are not answered.
-    removals_fail: AtomicBool,
-    load_takes: Mutex<Duration>,
-    removed: Mutex<Vec<i64>>,
-}
-
-impl Faulty {
-    fn new(inner: Arc<MemoryStore>) -> Arc<Self> {
-        Arc::new(Self {
-            inner,
-            down: AtomicBool::new(false),
-            renewals_fail: AtomicBool::new(false),
-            checks_fail: AtomicBool::new(false),
-            removals_fail: AtomicBool::new(false),
-            load_takes: Mutex::new(Duration::ZERO),
-            removed: Mutex::default(),
-        })
-    }
-
-    fn fresh() -> Arc<Self> {
-        Self::new(Arc::new(MemoryStore::new(MemoryLimits::default())))
-    }
-
-    fn up(&self) -> Result<(), StoreError> {
-        if self.down.load(Ordering::SeqCst) { Err(StoreError::Unavailable("away".into())) } else { Ok(()) }
-    }
-}
-
-impl DedupeStore for Faulty {
-    fn check<'a>(&'a self, lease: &'a Lease, check: Check) -> BoxFuture<'a, Result<Vec<bool>, StoreError>> {
-        async move {
-            self.up()?;
-            if self.checks_fail.load(Ordering::SeqCst) {
-                return Err(StoreError::Unavailable("slow".into()));
-            }
-            self.inner.check(lease, check).await
-        }
-        .boxed()
-    }
-
-    fn finish<'a>(&'a self, lease: &'a Lease, members: Vec<Member>) -> BoxFuture<'a, Result<usize, StoreError>> {
-        async move {
-            self.up()?;
-            self.inner.finish(lease, members).await
-        }
-        .boxed()
-    }
-
-    fn save<'a>(&'a self, lease: &'a Lease, changes: Vec<(i64, Option<EventRecord>)>) -> BoxFuture<'a, Result<(), StoreError>> {
-        async move {
-            self.up()?;
-            let removed: Vec<i64> = changes.iter().filter(|(_, record)| record.is_none()).map(|(offset, _)| *offset).collect();
-            if !removed.is_empty() && self.removals_fail.load(Ordering::SeqCst) {
-                return Err(StoreError::Unavailable("away".into()));
-            }
-            self.inner.save(lease, changes).await?;
-            self.removed.lock().unwrap().extend(removed);
-            Ok(())
-        }
-        .boxed()
-    }
-
-    fn load<'a>(&'a self, lease: &'a Lease) -> BoxFuture<'a, Result<Remembered, StoreError>> {
-        async move {
-            self.up()?;
-            let takes = *self.load_takes.lock().unwrap();
-            tokio::time::sleep(takes).await;
-            self.inner.load(lease).await
-        }
-        .boxed()
-    }
-
-    fn acquire<'a>(
-        &'a self,
-        partition: &'a TopicPartition,
-        owner: &'a Arc<str>,
-        map_epoch: u64,
-    ) -> BoxFuture<'a, Result<Acquired, StoreError>> {
-        async move {
-            self.up()?;
-            self.inner.acquire(partition, owner, map_epoch).await
-        }
-        .boxed()
-    }
-
-    fn renew<'a>(&'a self, leases: &'a [Lease]) -> BoxFuture<'a, Result<(Vec<Renewed>, u64), StoreError>> {
-        async move {
-            self.up()?;
-            if self.renewals_fail.load(Ordering::SeqCst) {
-                return Err(StoreError::Unavailable("away".into()));
-            }
-            self.inner.renew(leases).await
-        }
-        .boxed()
-    }
-
-    fn release<'a>(&'a self, leases: &'a [Lease]) -> BoxFuture<'a, Result<(), StoreError>> {
-        async move {
-            self.up()?;
-            self.inner.release(leases).await
-        }
-        .boxed()
-    }
-
-    fn ping(&self) -> BoxFuture<'_, Result<(), StoreError>> {
-        async move { self.up() }.boxed()
-    }
-
-    fn lease_time(&self) -> Duration {
-        self.inner.lease_time()
-    }
-}
-
-/// The log, to be read again.
-struct Log(Vec<RecordParts>);
-
-impl LogReader for Log {
-    fn read<'a>(&'a self, partition: &'a TopicPartition, offsets: &'a [i64]) -> BoxFuture<'a, Result<Vec<Record>, ReadError>> {
-        let found = self.0.iter().filter(|record| offsets.contains(&record.offset));
-        let records = found.map(|record| Record::copy_of(partition, record)).collect();
-        async move { Ok(records) }.boxed()
-    }
-}
-
-fn seconds(seconds: u64) -> Duration {
-    Duration::from_secs(seconds)
-}
-
-async fn pass(span: u64) {
-    tokio::time::sleep(seconds(span)).await;
-}
-
-fn events_of(user: &str, offsets: std::ops::Range<i64>) -> Vec<RecordParts> {
-    offsets.map(|n| event(n, "task.created", user, &format!("id-{n}"))).collect()
-}
-
-fn steady(delays: &[u64]) -> Schedules {
-    let rule = RetryRule { delays: Some(delays.iter().copied().map(Duration::from_secs).collect()), jitter: Some(0.0) };
-    Schedules::new(&RetryConfig([("default".to_owned(), rule)].into()))
-}
+use crate::{
+    faulty::{Faulty, Log, events_of, pass, seconds, steady},
+    rig::{Rig, Setup, event},
+};
 
 // === leases ===
 
@@ -575,7 +422,7 @@ async fn a_spilled_backlog_that_nobody_handles_does_not_wait_for_ticks() {
     setup.schedules = Some(steady(&[1]));
     let mut records = events_of("user-1", 0..1);
     records.extend((1..1000).map(|n| event(n, "task.completed", "user-1", &format!("id-{n}"))));
-    setup.reader = Some(Arc::new(Log(records.clone())));
+    setup.reader = Some(Log::new(&records));
     let mut rig = Rig::start(setup);
     let partition = rig.assign("task-events", 0, None).await;
     rig.deliver(&partition, records).await;
@@ -596,7 +443,7 @@ async fn a_backlog_read_again_keeps_to_the_lanes_bytes() {
     for record in &mut records {
         record.headers = vec![("pad".into(), Some(vec![0; 100_000]))];
     }
-    setup.reader = Some(Arc::new(Log(records.clone())));
+    setup.reader = Some(Log::new(&records));
     let mut rig = Rig::start(setup);
     let partition = rig.assign("task-events", 0, None).await;
     rig.deliver(&partition, records).await;

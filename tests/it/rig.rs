@@ -78,15 +78,15 @@ impl Handler for Scripted {
 pub struct Offsets {
     pub log: Mutex<Vec<Commit>>,
     pub failing: Mutex<Option<CommitError>>,
-    /// The broker does not answer at all.
+    /// The broker does not answer, for as long as it is told to.
     pub silent: AtomicBool,
 }
 
 impl OffsetSink for Offsets {
     fn commit(&self, commits: Vec<Commit>) -> BoxFuture<'_, Result<(), CommitError>> {
         Box::pin(async move {
-            if self.silent.load(Ordering::SeqCst) {
-                std::future::pending::<()>().await;
+            while self.silent.load(Ordering::SeqCst) {
+                tokio::time::sleep(Duration::from_millis(100)).await;
             }
             if let Some(error) = self.failing.lock().unwrap().clone() {
                 return Err(error);
@@ -151,6 +151,7 @@ impl Default for Setup {
                 lane_events: 64,
                 drain_timeout: Duration::from_secs(25),
                 commit_interval: Duration::from_secs(1),
+                commit_map_chars: 3800,
                 max_held_events: 1_000_000,
                 max_hold_age: Duration::from_secs(7200),
                 on_overflow: OnOverflow::Dlq,
@@ -270,6 +271,20 @@ impl Rig {
         self.source.send(SourceEvent::Revoked { partitions: vec![partition.clone()], drained }).await.ok().unwrap();
         let _dropped = answer.await;
         self.inboxes.remove(partition);
+    }
+
+    /// The group gave a partition away without asking.
+    pub async fn lose(&mut self, partition: &TopicPartition) {
+        self.source.send(SourceEvent::Lost(vec![partition.clone()])).await.ok().unwrap();
+        self.inboxes.remove(partition);
+    }
+
+    /// SIGKILL: nothing of the engine goes on.
+    pub async fn kill(self) -> Committed {
+        self.engine.abort();
+        let _aborted = (&mut { self.engine }).await;
+        let log = self.offsets.log.lock().unwrap();
+        log.last().map(|last| Committed { offset: last.offset, metadata: Some(last.metadata.clone()) }).unwrap()
     }
 
     /// Whether the engine has ended by itself.

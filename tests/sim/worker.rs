@@ -419,6 +419,7 @@ fn options(process: &Process, incarnation: usize) -> Options {
         lane_events: plan.lane_events,
         drain_timeout: Duration::from_millis(plan.drain_ms),
         commit_interval: Duration::from_secs(1),
+        commit_map_chars: 3800,
         max_held_events: plan.max_held_events,
         max_hold_age: Duration::from_secs(7200),
         on_overflow: OnOverflow::Dlq,
