@@ -10,6 +10,7 @@ pub mod dlq;
 pub mod doctor;
 pub mod events;
 pub mod healthcheck;
+pub mod import;
 pub mod schedule;
 pub mod serve;
 pub mod store;
@@ -64,7 +65,7 @@ Examples:
   worker --role consumer -X security.protocol=ssl --set kafka.brokers=broker:9093
   worker config print --role consumer --origin            every effective value and where it came from
 
-Configuration: defaults, then each -c FILE, then the environment (WORKER_KAFKA__BROKERS), then --set and -X.
+Configuration: defaults, then --dapr-components, then each -c FILE, then the environment (WORKER_KAFKA__BROKERS), then --set and -X.
 
 Exit codes:
   0 ok   1 error   2 usage   3 changes pending or incompatible   4 drain deadline exceeded   5 fatal Kafka error   78 bad configuration";
@@ -88,6 +89,8 @@ pub enum Command {
     Store(store::Args),
     /// Check brokers, topics, permissions, store, clocks and apps: each ok, or the fix
     Doctor(doctor::Args),
+    /// Translate another program's configuration into this worker's
+    Import(import::Args),
     /// Ask a running worker whether it is ready
     Healthcheck(healthcheck::Args),
     /// Print the completion script of a shell
@@ -105,6 +108,7 @@ impl Command {
             Self::Schedule(args) => schedule::run(args, &globals).await,
             Self::Store(args) => store::run(args, &globals).await,
             Self::Doctor(args) => doctor::run(args, &globals).await,
+            Self::Import(args) => import::run(args, &globals),
             Self::Healthcheck(args) => healthcheck::run(args, &globals).await,
             Self::Completions(args) => completions::run(args),
         }
@@ -118,6 +122,12 @@ pub struct Globals {
     /// TOML file over the defaults; repeat it for overlays
     #[arg(short = 'c', long = "config", value_name = "FILE", global = true)]
     pub files: Vec<PathBuf>,
+    /// Folder of Dapr's component files, as a layer below the files; `worker import dapr` shows what becomes of them
+    #[arg(long, value_name = "DIR", global = true)]
+    pub dapr_components: Option<PathBuf>,
+    /// Where the app of that folder listens; default: 127.0.0.1 and the port in APP_PORT
+    #[arg(long, value_name = "URL", global = true, requires = "dapr_components")]
+    pub dapr_app: Option<String>,
     /// librdkafka property, such as security.protocol=ssl
     #[arg(short = 'X', value_name = "PROP=VALUE", global = true)]
     pub properties: Vec<String>,
@@ -137,7 +147,10 @@ impl Globals {
     pub fn load(&self, role: Option<Role>) -> Result<Loaded, ConfigErrors> {
         let flag = |value: &String| Flag { flag: "--http-addr", key: "http.listen", value: value.clone() };
         Config::load(&Sources {
+            dapr_components: self.dapr_components.clone(),
+            dapr_app: self.dapr_app.clone(),
             files: self.files.clone(),
+            texts: Vec::new(),
             env: Sources::snapshot(std::env::vars_os()),
             sets: self.sets.clone(),
             properties: self.properties.clone(),

@@ -4,6 +4,7 @@
 //! `--set a.b=value` and flags. Tables merge, arrays replace. Every problem is reported at once, with its origin.
 
 pub mod condition;
+pub mod dapr;
 pub mod engine;
 pub mod handlers;
 pub mod http;
@@ -12,6 +13,7 @@ pub mod redis;
 pub mod retry;
 pub mod schedules;
 pub mod secret;
+pub mod subscription;
 pub mod units;
 
 pub mod env;

@@ -1,13 +1,17 @@
 //! Where configuration comes from, and how the layers become one.
 
-use std::{env::VarsOs, fs, path::PathBuf};
+use std::{
+    env::VarsOs,
+    fs,
+    path::{Path, PathBuf},
+};
 
 use serde::Deserialize;
 
 use config::{Value, ValueKind};
 
 use super::{
-    Config, Role, env, file, flags,
+    Config, Role, dapr, env, file, flags,
     kafka::KafkaConfig,
     layer::{self, Table},
     origins::Origins,
@@ -22,8 +26,14 @@ pub const DEFAULT_TOML: &str = include_str!("../../config/default.toml");
 /// What a configuration is made from. Plain data: nothing is read from the process but the named files.
 #[derive(Debug, Clone, Default)]
 pub struct Sources {
+    /// A folder of Dapr's component files, below every other layer but the defaults.
+    pub dapr_components: Option<PathBuf>,
+    /// Where the app of that folder listens.
+    pub dapr_app: Option<String>,
     /// Each `-c FILE`, lowest first.
     pub files: Vec<PathBuf>,
+    /// TOML that is in no file, above the files: a label for its lines, and the text.
+    pub texts: Vec<(String, String)>,
     /// A snapshot of the environment.
     pub env: Vec<(String, String)>,
     /// Each `--set path=value`.
@@ -76,6 +86,7 @@ impl Config {
         let Some(defaults) = layer_of("default", DEFAULT_TOML, true, &mut problems) else { return Err(report(problems)) };
         let mut layers = vec![defaults.clone()];
         layers.extend(sources.role.map(role_layer));
+        let components = layers.len();
         let mut readable = true;
         for path in &sources.files {
             let label = path.display().to_string();
@@ -89,10 +100,26 @@ impl Config {
             readable &= layer.is_some();
             layers.extend(layer);
         }
+        for (label, text) in &sources.texts {
+            let layer = layer_of(label, text, false, &mut problems);
+            readable &= layer.is_some();
+            layers.extend(layer);
+        }
         let env = env::layer(&sources.env, &layers, &mut problems, &mut warnings);
         layers.push(layer::tidy(env, &mut problems));
         let flags = flags::layer(sources, &mut problems);
         layers.push(layer::tidy(flags, &mut problems));
+        if let Some(dir) = &sources.dapr_components {
+            match components_layer(dir, sources, &layers, &mut warnings) {
+                Ok(layer) => layers.insert(components, layer::tidy(layer, &mut problems)),
+                Err(unreadable) => {
+                    problems.extend(
+                        unreadable.into_iter().map(|problem| Problem::new(dir.join(problem.origin).display().to_string(), problem.message)),
+                    );
+                    readable = false;
+                }
+            }
+        }
         if !readable {
             // What an unreadable file holds is not known: checks of the rest would report what it may well set.
             return Err(report(problems));
@@ -115,6 +142,26 @@ impl Config {
             None => Ok(Loaded { config, origins, warnings }),
         }
     }
+}
+
+/// A folder of Dapr's component files as a layer; what a person must decide becomes warnings. `layers`: the others, for the app-id.
+fn components_layer(dir: &Path, sources: &Sources, layers: &[Table], warnings: &mut Vec<Problem>) -> Result<Table, Vec<Problem>> {
+    let app_id = layers.iter().rev().find_map(|layer| layer.get("app_id")).map(ToString::to_string).unwrap_or_default();
+    // What Dapr's own tools tell both sides of an app.
+    let port =
+        sources.env.iter().find(|(name, port)| name == "APP_PORT" && !port.is_empty()).map(|(_, port)| format!("http://127.0.0.1:{port}"));
+    let facts = dapr::Facts { app_id, app_url: sources.dapr_app.clone().or(port) };
+    let imported = dapr::import(dir, &facts)?;
+    let of_file = |from: &str| from.contains(".yaml: ") || from.contains(".yml: ");
+    let shown = |from: &str| if of_file(from) { dir.join(from).display().to_string() } else { from.to_owned() };
+    warnings.extend(imported.of(dapr::Fate::Decide).map(|note| Problem::new(shown(&note.from), note.text.as_str())));
+    let handlers = layers.iter().skip(1).rev().find_map(|layer| layer.get("handlers"));
+    let replaced = handlers.filter(|handlers| imported.root.has("handlers") && !layer::origin(handlers).starts_with("default"));
+    if let Some(handlers) = replaced {
+        let why = "handlers that are given elsewhere replace the folder's subscriptions; repeat them there as [[handlers.routes]]";
+        warnings.push(Problem::new(layer::origin(handlers), why));
+    }
+    Ok(imported.root.to_layer(&shown))
 }
 
 fn report(problems: Vec<Problem>) -> ConfigErrors {

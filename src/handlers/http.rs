@@ -8,7 +8,6 @@ pub mod discover;
 mod headers;
 mod post;
 pub mod routes;
-mod told;
 
 use std::sync::Arc;
 

@@ -236,6 +236,7 @@ impl Poller {
                 self.rejoin();
             }
             Native::MessageConsumptionFatal(code) => self.fatal(&code.to_string()),
+            Native::MessageConsumption(RDKafkaErrorCode::InconsistentGroupProtocol) => self.control.conflict(self.clients.group_id()),
             // Said by the client's context already; librdkafka goes on by itself.
             _ => {}
         }

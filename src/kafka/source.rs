@@ -29,19 +29,37 @@ use crate::{
 pub(super) struct Control {
     pub(super) closing: Arc<AtomicBool>,
     pub(super) joined: AtomicBool,
+    conflicts: AtomicBool,
     last_poll_ms: AtomicU64,
     started: Instant,
 }
 
 impl Control {
     fn new() -> Self {
-        Self { closing: Arc::default(), joined: AtomicBool::new(false), last_poll_ms: AtomicU64::new(0), started: Instant::now() }
+        Self {
+            closing: Arc::default(),
+            joined: AtomicBool::new(false),
+            conflicts: AtomicBool::new(false),
+            last_poll_ms: AtomicU64::new(0),
+            started: Instant::now(),
+        }
     }
 
     /// The thread is alive and serves its clients.
     pub(super) fn beat(&self) {
         let ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.last_poll_ms.store(ms, Ordering::Relaxed);
+    }
+
+    /// The group has members that assign partitions in another way, and takes this one only once they are gone. Said once.
+    pub(super) fn conflict(&self, group: &str) {
+        if !self.conflicts.swap(true, Ordering::Relaxed) {
+            tracing::error!(
+                kafka.group = group,
+                "the group has members with another partition.assignment.strategy (a sidecar's is range) and takes no others beside them; waiting \
+                 until they are stopped. To run side by side, set kafka.consumer.\"partition.assignment.strategy\" to theirs"
+            );
+        }
     }
 
     fn last_beat_age(&self) -> Duration {
@@ -109,6 +127,11 @@ impl SourceHandle {
     /// Whether the group has given this member its (maybe empty) part and every topic exists.
     pub fn joined(&self) -> bool {
         self.control.joined.load(Ordering::Relaxed) && self.watch.missing().is_empty()
+    }
+
+    /// Whether the group was found to have members that assign partitions in another way, and has not been joined.
+    pub fn conflicts(&self) -> bool {
+        self.control.conflicts.load(Ordering::Relaxed) && !self.joined()
     }
 
     /// Configured topics that do not exist.

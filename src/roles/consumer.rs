@@ -232,6 +232,9 @@ fn watch<'a>(
                 |part: &crate::health::Reporter, ok: bool, detail: &dyn Fn() -> String| if ok { part.ok() } else { part.fail(detail()) };
             report(&broker_part, source.brokers_up(), &|| format!("no Kafka broker answers at {addresses}"));
             report(&group, source.joined(), &|| match source.missing_topics() {
+                missing if missing.is_empty() && source.conflicts() => {
+                    "has members with another partition.assignment.strategy; stop them".to_owned()
+                }
                 missing if missing.is_empty() => "has not joined its group yet".to_owned(),
                 missing => format!("missing topics: {}; create them with `worker topics apply`", missing.join(", ")),
             });

@@ -15,6 +15,9 @@ mod tick_contract;
 mod kafka_member;
 mod support;
 
+mod dapr_apps;
+mod dapr_subscribe;
+mod dapr_takeover;
 mod dead_letters;
 mod dlq;
 mod doctor;

@@ -16,6 +16,7 @@ mod faulty;
 mod healthcheck;
 mod http_handler;
 mod http_routes;
+mod import_dapr;
 mod ingest;
 mod ops;
 mod producer;

@@ -8,9 +8,11 @@ use tokio::sync::watch;
 use super::{
     client,
     routes::{Current, Routes, join},
-    told,
 };
-use crate::{config::handlers::RouteConfig, health::Reporter};
+use crate::{
+    config::{handlers::RouteConfig, subscription},
+    health::Reporter,
+};
 
 /// Longest answer that is read.
 const MAX_ANSWER: usize = 1 << 20;
@@ -116,7 +118,7 @@ impl App {
             answer = self.question(Method::POST, &page).await?;
         }
         let told = match answer {
-            (200..=299, body) => told::parse(&body).map_err(DiscoverError::Refused)?,
+            (200..=299, body) => subscription::parse(&body).map_err(DiscoverError::Refused)?,
             // It has no such page: what is declared for it is all there is.
             (404 | 405, _) if !self.declared.is_empty() => Vec::new(),
             (status, _) => return Err(DiscoverError::Away(format!("/dapr/subscribe answered {status}"))),

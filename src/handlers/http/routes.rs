@@ -153,13 +153,13 @@ pub(super) fn join(app: &Url, path: &str) -> Option<Url> {
 
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
-pub(super) mod tests {
+mod tests {
     use serde_json::json;
 
     use super::*;
     use crate::config::handlers::RuleConfig;
 
-    pub(in super::super) fn entry(topic: &str, path: Option<&str>, rules: &[(&str, &str)]) -> RouteConfig {
+    fn entry(topic: &str, path: Option<&str>, rules: &[(&str, &str)]) -> RouteConfig {
         RouteConfig {
             topic: topic.to_owned(),
             pubsub: "kafka-pubsub".to_owned(),

@@ -1,10 +1,10 @@
-//! What an app answers at `/dapr/subscribe`, read. Pure.
+//! Subscriptions as Dapr writes them, in an app's answer at `/dapr/subscribe` and in the files of a `Subscription`. Pure.
 
 use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use crate::config::handlers::{RouteConfig, RuleConfig};
+use super::handlers::{RouteConfig, RuleConfig};
 
 /// Most events in one request, where the app names no number, and where it names a larger one than is sensible.
 const BULK_EVENTS: (usize, usize) = (80, 1000);
@@ -26,7 +26,7 @@ pub fn parse(body: &[u8]) -> Result<Vec<RouteConfig>, String> {
         let Some(topic) = text(&entry, "topic") else { return Err("a subscription without a `topic`".to_owned()) };
         let route = route(topic, &entry).map_err(|why| format!("topic `{topic}`: {why}"))?;
         if route.path.is_none() && route.rules.is_empty() {
-            tracing::warn!(topic, "the app lists a subscription without a route: skipped");
+            tracing::warn!(topic, "a subscription without a route: skipped");
             continue;
         }
         routes.push(route);
@@ -92,7 +92,21 @@ fn object<'a>(fields: &'a Map<String, Value>, name: &str) -> Option<&'a Map<Stri
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
-    use super::{super::routes::tests::entry, *};
+    use super::*;
+
+    fn entry(topic: &str, path: Option<&str>, rules: &[(&str, &str)]) -> RouteConfig {
+        RouteConfig {
+            topic: topic.to_owned(),
+            pubsub: "kafka-pubsub".to_owned(),
+            path: path.map(str::to_owned),
+            rules: rules.iter().map(|(when, path)| RuleConfig { condition: (*when).to_owned(), path: (*path).to_owned() }).collect(),
+            dead_letter_topic: None,
+            raw_payload: false,
+            bulk: false,
+            bulk_events: 80,
+            bulk_wait: Duration::from_millis(100),
+        }
+    }
 
     fn routes(body: &str) -> Result<Vec<RouteConfig>, String> {
         parse(body.as_bytes())
