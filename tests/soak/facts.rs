@@ -140,9 +140,10 @@ impl Facts {
         self.during(from, to).any(|incident| touches_kafka(incident.fault, place))
     }
 
-    /// The last time that Redis forgot everything, from `from` to `to`.
+    /// The first time that Redis forgot everything, from `from` to `to`.
     pub fn flushed(&self, from: u64, to: u64) -> Option<u64> {
-        self.during(from, to).filter(|incident| incident.fault == Fault::Flush).map(|incident| incident.from).max()
+        let flushes = self.incidents.iter().filter(|incident| incident.fault == Fault::Flush);
+        flushes.filter(|flush| flush.from <= to && flush.to >= from).map(|flush| flush.from).min()
     }
 
     /// Faults that can cost a run, from `from` to `to`.
