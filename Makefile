@@ -12,6 +12,7 @@ DENY = $(CARGO) deny --locked --config .deny.toml
 .DEFAULT_GOAL := help
 SEEDS ?= 10000
 DURATION ?= 5m
+PROTOCOL ?= classic
 BACKLOG ?= 1000000
 
 .PHONY: help run demo build test sim soak check fmt stack-up stack-down stack-status
@@ -39,7 +40,7 @@ sim: ## the engine on a simulated broker and store: SEEDS=10000, or one seed wit
 # Optimised as well: a million events one after another are minutes of work.
 soak: ## processes under faults, judged at the end: DURATION=5m, SEED=1, BACKLOG=1000000 behind one user; a part by ARGS=whatever
 	export $(TLS) CARGO_PROFILE_DEV_OPT_LEVEL=1 && $(CARGO) test --locked --no-run --test soak && \
-		WORKER_SOAK_DURATION=$(DURATION) WORKER_SOAK_SEED=$(SEED) WORKER_SOAK_BACKLOG=$(BACKLOG) \
+		WORKER_SOAK_DURATION=$(DURATION) WORKER_SOAK_SEED=$(SEED) WORKER_SOAK_BACKLOG=$(BACKLOG) WORKER_SOAK_PROTOCOL=$(PROTOCOL) \
 		tests/stack run $(CARGO) test --locked --test soak -- --nocapture --include-ignored $(ARGS)
 
 check: ## format, clippy, documentation, module order, dependencies, licences

@@ -9,6 +9,7 @@ use std::{
 
 use crate::{
     app::{App, TIMEOUT, now},
+    asked,
     events::delays,
     plan::{Link, WORKERS},
     support::{
@@ -220,7 +221,8 @@ impl Crew {
             )
         };
         let (app, points) = (handler("app", "\"*\""), handler("points", "\"task.completed\""));
-        format!("{COMMON}[engine]\nconcurrency = 64\n{schedules}{app}{points}")
+        let protocol = asked::<String>("WORKER_SOAK_PROTOCOL").unwrap_or_else(|| "classic".to_owned());
+        format!("{COMMON}[kafka.consumer]\n\"group.protocol\" = \"{protocol}\"\n[engine]\nconcurrency = 64\n{schedules}{app}{points}")
     }
 
     /// Notes the end of a process and keeps what it had to say.

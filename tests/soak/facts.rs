@@ -46,6 +46,8 @@ pub struct Facts {
 
 /// How far a fault reaches beyond its own time: what was under way needs that long to be asked for again.
 const REACH: u64 = 3_000_000;
+/// A member that is gone is waited for so long, and for its successor's join.
+const SESSION: u64 = 12_000_000;
 
 impl Facts {
     pub fn new(
@@ -98,6 +100,11 @@ impl Facts {
         self.places.get(&n).into_iter().flatten().filter_map(|place| self.letters.get(place)).flatten()
     }
 
+    /// Every run of an event, by whatever handler.
+    pub fn runs_of(&self, n: u64) -> impl Iterator<Item = &Run> {
+        handlers(kind(n).0).iter().filter_map(move |handler| self.runs.get(&(n, *handler))).flatten()
+    }
+
     /// When nothing more had to be done about an event; `None`: never.
     pub fn concluded(&self, n: u64) -> Option<u64> {
         let letter = self.letters_of(n).map(|letter| letter.at).min();
@@ -144,6 +151,15 @@ impl Facts {
     pub fn flushed(&self, from: u64, to: u64) -> Option<u64> {
         let flushes = self.incidents.iter().filter(|incident| incident.fault == Fault::Flush);
         flushes.filter(|flush| flush.from <= to && flush.to >= from).map(|flush| flush.from).min()
+    }
+
+    /// Whether a member came, went, slept or was cut off so shortly before that the group may have waited for it: meanwhile nobody's
+    /// commit is answered.
+    pub fn rebalancing(&self, from: u64, to: u64) -> bool {
+        let moves = |fault| {
+            matches!(fault, Fault::Kill(..) | Fault::Freeze(..) | Fault::Roll(_)) || (0..WORKERS).any(|place| touches_kafka(fault, place))
+        };
+        self.during(from.saturating_sub(SESSION), to).any(|incident| moves(incident.fault))
     }
 
     /// Faults that can cost a run, from `from` to `to`.

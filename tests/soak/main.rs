@@ -25,7 +25,7 @@ use std::{
 };
 
 use app::App;
-use chaos::History;
+use chaos::{History, Incident};
 use crew::{Crew, GROUP, LONG};
 use events::TOPICS;
 use facts::Facts;
@@ -105,6 +105,7 @@ async fn soak(plan: Plan) {
         logs.push((topic, kafka.read_all(topic).await));
     }
     let incidents = history.incidents.lock().unwrap().clone();
+    evidence(&folder, &crew, &incidents);
     let facts = Facts::new(logs, &letters, app.runs(), sent.accepted.lock().unwrap().clone(), crew.lives(), incidents);
     let mut judgement = oracle::judge(plan.seed, &facts);
     judgement.wrong.extend(pending);
@@ -140,6 +141,14 @@ async fn settle(crew: &Crew) -> Option<String> {
     })
     .await;
     (!done).then(|| format!("not everything was committed {HEALING:?} after the last fault"))
+}
+
+/// What was done when, and which process was whose, for whoever reads the logs.
+fn evidence(folder: &Path, crew: &Crew, incidents: &[Incident]) {
+    let faults: String = incidents.iter().map(|incident| format!("{} {} {}\n", incident.from, incident.to, incident.fault)).collect();
+    std::fs::write(folder.join("faults"), faults).unwrap();
+    let lives: String = crew.lives().iter().enumerate().map(|(process, life)| format!("{process} {life:?}\n")).collect();
+    std::fs::write(folder.join("processes"), lives).unwrap();
 }
 
 /// What a process must never say.

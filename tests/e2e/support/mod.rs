@@ -45,10 +45,11 @@ pub async fn eventually_every<T, F: Future<Output = Option<T>>>(
     }
 }
 
-/// An address of 127.0.0.1 that nothing listens on now.
+/// An address of 127.0.0.1 that nothing listens on now. Below the ports that systems give to connections, one of which could take it
+/// before it is used.
 pub fn free_address() -> String {
-    let probe = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    probe.local_addr().unwrap().to_string()
+    let mut addresses = std::iter::repeat_with(|| format!("127.0.0.1:{}", fastrand::u16(10_000..20_000)));
+    addresses.find(|address| std::net::TcpListener::bind(address).is_ok()).unwrap()
 }
 
 /// Ends the test early, visibly, where there is no stack: `let stack = stack_or_skip!(Stack::shared());`

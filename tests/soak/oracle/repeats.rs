@@ -49,20 +49,25 @@ fn cause(facts: &Facts, n: u64, first: &Run, second: &Run) -> Option<&'static st
     let places = &facts.places[&n];
     let apart = places.iter().any(|place| place.1 != places[0].1);
     let process = first.process;
-    // The verdict was written down soon, or when Redis was there again.
-    let store_away = facts.store_trouble(process, first.end, first.end + SOON);
-    let written = if store_away { second.start } else { first.end + SOON };
-    let kafka_away = facts.kafka_trouble(process, first.end, first.end + COMMIT);
-    let committed = if store_away || kafka_away { second.start } else { first.end + COMMIT };
+    // One verdict is written down for all of an event's handlers, when the last of them has ended.
+    let mine = facts.runs_of(n).filter(|run| run.process == process && run.epoch == first.epoch && run.start < second.start);
+    let ended = mine.map(|run| run.end).max().unwrap_or(first.end);
+    // It is written soon, or when Redis is there again.
+    let store_away = facts.store_trouble(process, first.end, ended + SOON);
+    let written = if store_away { second.start } else { ended + SOON };
+    let commits_wait = facts.kafka_trouble(process, ended, ended + COMMIT) || facts.rebalancing(ended, ended + COMMIT);
+    let committed = if store_away || commits_wait { second.start } else { ended + COMMIT };
     if facts.killed(process, first.start, written) {
         return Some("kill -9");
     }
-    if facts.frozen(process, first.start, first.end + SOON) {
+    if facts.frozen(process, first.start, ended + SOON) {
         return Some("SIGSTOP past the session");
     }
     match facts.flushed(first.end.saturating_sub(SOON), second.start) {
         Some(_) if places.len() > 1 => return Some("a copy, after FLUSHALL"),
         Some(at) if at <= committed => return Some("FLUSHALL before the commit"),
+        // What one handler had finished, while another was still to be asked again, was known to Redis alone.
+        Some(at) if facts.concluded(n).is_none_or(|concluded| concluded > at) => return Some("FLUSHALL in the middle of an event"),
         _ => {}
     }
     if apart && first.end.abs_diff(second.start) < SOON {
