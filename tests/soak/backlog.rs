@@ -18,8 +18,9 @@ use crate::{
     support::{eventually_every, stack::Stack, unique, worker::Launch},
 };
 
-/// `engine.memory` of the consumer: a stub takes 24 bytes, and a partition gets a quarter of it here.
-const BUDGET_MIB: u64 = 128;
+/// `engine.memory` of the consumer, its default. A stub takes 24 bytes; with four partitions a million of them are less than half of one's
+/// share, below which it is always read.
+const BUDGET_MIB: u64 = 256;
 /// What a process takes beside it: itself, librdkafka with its queues (at most a quarter of the budget), and what the allocator keeps.
 const BESIDE_MIB: u64 = 96;
 const PARTITIONS: i32 = 4;
