@@ -16,6 +16,9 @@ pub mod serve;
 pub mod store;
 pub mod topics;
 
+mod columns;
+mod moment;
+
 use std::{
     io::{self, IsTerminal, Write},
     path::PathBuf,
@@ -306,9 +309,17 @@ pub fn paint(is_terminal: bool, colour: &str, text: &str) -> String {
 /// # Errors
 /// Where stdout cannot be written for another reason.
 pub fn out(text: &str) -> io::Result<()> {
+    stream(text).map(drop)
+}
+
+/// As [`out`]; whether anybody goes on reading.
+///
+/// # Errors
+/// As there.
+pub fn stream(text: &str) -> io::Result<bool> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        result => result,
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        result => result.map(|()| true),
     }
 }

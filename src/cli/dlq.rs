@@ -18,12 +18,20 @@ use clap::{Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Map, Value};
 
-use super::{Exit, Globals, out};
+use super::{
+    Exit, Globals,
+    columns::{Columns, one_line, or_dash},
+    moment::moment,
+    out,
+};
 use crate::{
-    config::{Config, units},
+    config::Config,
     dlq::{Filter, Letter, Letters},
-    event::{Catalog, time},
-    kafka::{client::Clients, scan::Scan},
+    event::Catalog,
+    kafka::{
+        client::Clients,
+        scan::{Scan, Selection, Start},
+    },
     outcome::DeadReason,
     roles::{self, RunError},
 };
@@ -41,9 +49,9 @@ pub struct Args {
 #[derive(Debug, Subcommand)]
 enum What {
     /// Count dead letters by type, reason and handler
-    Stats(stats::Args),
+    Stats(Listing),
     /// List dead letters, one line each
-    Ls(ls::Args),
+    Ls(Listing),
     /// Show one dead letter whole, with its earlier passes
     Show(show::Args),
     /// Send dead letters back to their topics; without --execute, say which
@@ -102,6 +110,17 @@ struct Which {
     limit: Option<u64>,
 }
 
+/// Which dead letters, printed how.
+#[derive(Debug, clap::Args)]
+struct Listing {
+    /// How to print them
+    #[arg(short, long, value_enum, default_value_t = Format::Table)]
+    output: Format,
+    // Last: its heading covers whatever follows.
+    #[command(flatten)]
+    which: Which,
+}
+
 /// How many documents make one output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Format {
@@ -119,17 +138,6 @@ fn reason(text: &str) -> Result<String, String> {
         Some(code) => Ok(code.to_owned()),
         None => Err(format!("one of {}", known().collect::<Vec<_>>().join(", "))),
     }
-}
-
-fn moment(text: &str) -> Result<DateTime<Utc>, String> {
-    if let Some(time) = time::parse(text) {
-        return Ok(time);
-    }
-    let ago = units::parse_duration(text).map_err(|_| "a time such as 2026-01-31T12:00:00Z, or how long ago, such as 2h".to_owned())?;
-    chrono::TimeDelta::from_std(ago)
-        .ok()
-        .and_then(|ago| Utc::now().checked_sub_signed(ago))
-        .ok_or_else(|| "that is too long ago".to_owned())
 }
 
 /// What every command works with.
@@ -172,7 +180,9 @@ impl Desk {
     /// Begins to read the topic. `quiet`: letters are printed while it goes on, where a bar on the same terminal would be in the way.
     async fn read(&self, which: &Which, quiet: bool) -> anyhow::Result<Reading> {
         let filter = self.filter(which);
-        let scan = Scan::start(&self.clients, &self.topic, filter.read_from()).await.with_context(|| format!("topic {}", self.topic))?;
+        let start = filter.read_from().map_or(Start::Beginning, Start::Since);
+        let selection = Selection { topics: vec![self.topic.clone()], start, ..Selection::default() };
+        let scan = Scan::start(&self.clients, selection).await.with_context(|| format!("topic {}", self.topic))?;
         let target = if quiet && stdout().is_terminal() { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
         let bar = ProgressBar::with_draw_target(Some(scan.total()), target);
         let style = ProgressStyle::with_template("{bar:40} {human_pos}/{human_len} records  {msg}  {eta} left");
@@ -243,69 +253,14 @@ impl Objects {
     }
 }
 
-/// Rows in aligned columns without borders, a page at a time: for people and for grep.
-struct Columns<const N: usize> {
-    header: Option<[&'static str; N]>,
-    rows: Vec<[String; N]>,
-}
-
-impl<const N: usize> Columns<N> {
-    fn new(header: [&'static str; N]) -> Self {
-        Self { header: Some(header), rows: Vec::new() }
-    }
-
-    fn put(&mut self, row: [String; N]) -> anyhow::Result<()> {
-        self.rows.push(row);
-        if self.rows.len() >= 500 { self.flush() } else { Ok(()) }
-    }
-
-    fn flush(&mut self) -> anyhow::Result<()> {
-        let mut rows = std::mem::take(&mut self.rows);
-        if let Some(header) = self.header.take() {
-            rows.insert(0, header.map(str::to_owned));
-        }
-        let widths: [usize; N] = std::array::from_fn(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0));
-        let line = |row: &[String; N]| {
-            let cells: Vec<_> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
-            format!("{}\n", cells.join("  ").trim_end())
-        };
-        Ok(out(&rows.iter().map(line).collect::<String>())?)
-    }
-}
-
-/// Text in one line, cut to `longest` characters: control characters could repaint a terminal.
-fn one_line(text: &str, longest: usize) -> String {
-    let clean: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    if clean.chars().count() <= longest { clean } else { clean.chars().take(longest - 1).chain(['…']).collect() }
-}
-
-/// `-` where there is nothing.
-fn or_dash(text: &str, longest: usize) -> String {
-    if text.is_empty() { "-".to_owned() } else { one_line(text, longest) }
-}
-
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_moment_is_a_time_or_how_long_ago() {
-        assert_eq!(time::format(moment("2026-01-31T12:00:00Z").unwrap()), "2026-01-31T12:00:00Z");
-        let ago = Utc::now() - moment("2h").unwrap();
-        assert!((7190..7260).contains(&ago.num_seconds()), "{ago}");
-        assert!(moment("yesterday").is_err());
-    }
-
-    #[test]
     fn a_reason_outside_the_closed_set_is_refused_with_the_set() {
         assert_eq!(reason("crash_loop").as_deref(), Ok("crash_loop"));
         assert!(reason("crash").unwrap_err().contains("undecodable"));
-    }
-
-    #[test]
-    fn no_letter_repaints_the_terminal() {
-        assert_eq!(one_line("a\u{1b}[31m\nb", 20), "a [31m b");
-        assert_eq!(one_line("abcdef", 4), "abc…");
     }
 }

@@ -1,6 +1,7 @@
-//! `worker events send|validate`.
+//! `worker events send|tail|validate`.
 
 mod send;
+mod tail;
 mod validate;
 
 use clap::Subcommand;
@@ -18,6 +19,8 @@ pub struct Args {
 enum What {
     /// Publish one event, checked against the catalogue
     Send(send::Args),
+    /// Watch events as they come, decoded; or those that are there
+    Tail(tail::Args),
     /// Check events of files or stdin against the catalogue: one JSON object, an array, or one object per line
     Validate(validate::Args),
 }
@@ -29,6 +32,7 @@ enum What {
 pub async fn run(args: Args, globals: &Globals) -> anyhow::Result<Exit> {
     match args.command {
         What::Send(args) => send::run(args, globals).await,
+        What::Tail(args) => tail::run(args, globals).await,
         What::Validate(args) => validate::run(&args, globals),
     }
 }

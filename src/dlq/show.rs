@@ -84,7 +84,7 @@ fn headers(letter: &Letter) -> Value {
 }
 
 /// Bytes as text, as base64 under another name, or null.
-fn put_bytes(map: &mut Map<String, Value>, name: &str, bytes: Option<&[u8]>) {
+pub fn put_bytes(map: &mut Map<String, Value>, name: &str, bytes: Option<&[u8]>) {
     let (name, value) = match bytes.map(|bytes| (bytes, std::str::from_utf8(bytes))) {
         None => (name.to_owned(), Value::Null),
         Some((_, Ok(text))) => (name.to_owned(), text.into()),

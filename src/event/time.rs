@@ -49,7 +49,7 @@ pub fn format(time: DateTime<Utc>) -> String {
 }
 
 /// A record's timestamp, milliseconds since 1970; the epoch where it has none or one that no calendar knows.
-pub(super) fn of_record(millis: Option<i64>) -> DateTime<Utc> {
+pub fn of_record(millis: Option<i64>) -> DateTime<Utc> {
     millis.filter(|millis| *millis >= 0).and_then(DateTime::from_timestamp_millis).filter(in_calendar).unwrap_or_default()
 }
 

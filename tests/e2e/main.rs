@@ -32,5 +32,6 @@ mod secure;
 mod standalone;
 mod store;
 mod store_forget;
+mod tail;
 mod takeover;
 mod topics;

@@ -1,27 +1,16 @@
 //! `worker dlq ls`: one line per dead letter.
 
-use super::{Columns, Desk, Exit, Format, Globals, Objects, Which, one_line, or_dash};
+use super::{Columns, Desk, Exit, Format, Globals, Listing, Objects, one_line, or_dash};
 use crate::dlq::{
     Letter,
     show::{stamp, summary},
 };
 
-/// Arguments.
-#[derive(Debug, clap::Args)]
-pub struct Args {
-    /// How to print them
-    #[arg(short, long, value_enum, default_value_t = Format::Table)]
-    output: Format,
-    // Last: its heading covers whatever follows.
-    #[command(flatten)]
-    which: Which,
-}
-
 /// Runs it.
 ///
 /// # Errors
 /// Where the DLQ cannot be read.
-pub async fn run(args: Args, globals: &Globals) -> anyhow::Result<Exit> {
+pub(super) async fn run(args: Listing, globals: &Globals) -> anyhow::Result<Exit> {
     let desk = Desk::open(globals, &args.which).await?;
     let mut reading = desk.read(&args.which, true).await?;
     if args.output == Format::Table {

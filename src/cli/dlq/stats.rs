@@ -5,28 +5,17 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
-use super::{Columns, Desk, Exit, Format, Globals, Objects, Which, one_line, or_dash, out};
+use super::{Columns, Desk, Exit, Format, Globals, Listing, Objects, one_line, or_dash, out};
 use crate::dlq::{Letter, show::stamp};
 
 /// Rows that are kept apart: types and handlers stand in headers that anybody can write.
 const MOST_ROWS: usize = 10_000;
 
-/// Arguments.
-#[derive(Debug, clap::Args)]
-pub struct Args {
-    /// How to print them
-    #[arg(short, long, value_enum, default_value_t = Format::Table)]
-    output: Format,
-    // Last: its heading covers whatever follows.
-    #[command(flatten)]
-    which: Which,
-}
-
 /// Runs it.
 ///
 /// # Errors
 /// Where the DLQ cannot be read.
-pub async fn run(args: Args, globals: &Globals) -> anyhow::Result<Exit> {
+pub(super) async fn run(args: Listing, globals: &Globals) -> anyhow::Result<Exit> {
     let desk = Desk::open(globals, &args.which).await?;
     let mut reading = desk.read(&args.which, false).await?;
     let mut stats = Stats::default();
