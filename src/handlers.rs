@@ -139,7 +139,7 @@ async fn make(entry: &HandlerConfig, config: &Config, catalog: &Catalog, health:
     };
     let binding = Binding {
         name: entry.name.as_str().into(),
-        events: resolve(&entry.events, catalog),
+        events: patterns(&entry.events, catalog),
         topics: Vec::new(),
         timeout: entry.timeout,
         concurrency: entry.concurrency.unwrap_or(config.engine.concurrency),
@@ -206,14 +206,14 @@ fn parse_url(text: &str) -> Result<Url, String> {
 }
 
 /// Patterns with the catalogue's own names: an alias becomes its type, and a pattern with a star also covers types one of whose aliases it covers.
-fn resolve(patterns: &[String], catalog: &Catalog) -> Vec<String> {
+pub fn patterns(events: &[String], catalog: &Catalog) -> Vec<String> {
     let mut resolved: Vec<String> = Vec::new();
     let mut add = |pattern: &str| {
         if !resolved.iter().any(|known| known == pattern) {
             resolved.push(pattern.to_owned());
         }
     };
-    for pattern in patterns {
+    for pattern in events {
         add(catalog.canonical_pattern(pattern));
         if pattern.ends_with(".*") {
             let meant = catalog.types().filter(|kind| kind.aliases.iter().any(|alias| matches(pattern, alias)));

@@ -1,6 +1,8 @@
-//! `worker topics plan|apply`: the catalogue's topics beside the brokers'.
+//! `worker topics plan|apply|lint|export`: the catalogue's topics beside the brokers', and the catalogue itself.
 
 mod apply;
+mod export;
+mod lint;
 mod plan;
 mod view;
 
@@ -36,6 +38,10 @@ enum What {
     Plan(Profile),
     /// Show the plan, then make its changes; risky ones only where allowed. Exit 1 where one was refused, 3 where one was held back
     Apply(ApplyArgs),
+    /// Look for what is legal and yet wrong in catalogue and configuration; asks no broker. Exit 1 where something is
+    Lint(lint::Args),
+    /// Write the catalogue as an AsyncAPI document, or as a page for people
+    Export(export::Args),
 }
 
 #[derive(Debug, clap::Args)]
@@ -63,6 +69,8 @@ struct ApplyArgs {
 /// Where the configuration cannot be used, there is no such profile, or no broker answers.
 pub async fn run(args: Args, globals: &Globals) -> anyhow::Result<Exit> {
     match args.command {
+        What::Lint(args) => lint::run(&args, globals),
+        What::Export(args) => export::run(&args, globals),
         What::Plan(profile) => {
             let (plan, desk) = Desk::plan(globals, &profile).await?;
             let place = desk.place(&profile);

@@ -121,6 +121,10 @@ pub fn check_properties(config: &Config) -> Result<(), KafkaError> {
     Ok(())
 }
 
+/// Most bytes of a record that the producer writes, unless `message.max.bytes` says otherwise: the largest event, with the headers of a dead
+/// letter. librdkafka's own limit is below Kafka's, so that events which Kafka took could not be dead-lettered whole.
+pub const LARGEST_MESSAGE: u64 = (1 << 20) + (64 << 10);
+
 /// Makes clients from the configuration.
 #[derive(Debug, Clone)]
 pub struct Clients {
@@ -271,6 +275,7 @@ impl Clients {
         let mut base = self.base();
         base.set("linger.ms", "5")
             .set("compression.type", "lz4")
+            .set("message.max.bytes", LARGEST_MESSAGE.to_string())
             .set("delivery.timeout.ms", "30000")
             // How long a topic may stay unknown before its records fail: as long as a new one takes to be known everywhere.
             .set("topic.metadata.propagation.max.ms", "5000")

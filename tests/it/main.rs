@@ -1,6 +1,8 @@
 //! Integration tests that need nothing installed: the real binary, the embedded broker, and the store in memory.
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
+mod asyncapi;
+mod catalog_cli;
 mod config;
 #[path = "../contract/store.rs"]
 mod contract;
