@@ -37,9 +37,11 @@ pub struct Rules {
     pub vanished_heads: bool,
     /// A map that leaves heads out pulls the frontier back below the first of them.
     pub pull_back: bool,
+    /// A record without a key is never skipped: nobody knows whose it is.
+    pub keyless_taken: bool,
 }
 
 impl Rules {
     /// Every rule holds.
-    pub const ALL: Self = Self { freeze: true, stay_blocked: true, vanished_heads: true, pull_back: true };
+    pub const ALL: Self = Self { freeze: true, stay_blocked: true, vanished_heads: true, pull_back: true, keyless_taken: true };
 }

@@ -33,7 +33,7 @@ use super::{
 };
 use crate::{
     event::record::{RecordBatch, TopicPartition},
-    progress::{Head, MapLimits, Snapshot, Tracker},
+    progress::{Head, MapLimits, Snapshot, Tier, Tracker},
 };
 
 /// What the engine tells a partition.
@@ -151,6 +151,8 @@ pub(super) struct Partition {
     /// The partition is not ours to commit any more.
     pub(super) no_commits: CancellationToken,
     pub(super) limits: MapLimits,
+    /// How much of the last commit's map found room.
+    pub(super) tier: Tier,
     pub(super) commit_now: bool,
     /// Heads of the snapshot before, for a test without `Rules::one_snapshot`.
     pub(super) heads_before: Vec<Head>,
@@ -228,6 +230,7 @@ impl Partition {
             committing: false,
             no_commits: CancellationToken::new(),
             limits: MapLimits { max_chars: shared.options.commit_map_chars, ..MapLimits::default() },
+            tier: Tier::Full,
             commit_now: first_commit,
             heads_before: Vec::new(),
             last_commit: Instant::now(),

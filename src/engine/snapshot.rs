@@ -11,7 +11,7 @@ use super::{
     ports::{Commit, CommitError},
     work::PartState,
 };
-use crate::progress::{Head, Snapshot};
+use crate::progress::{Head, Snapshot, Tier};
 
 /// Without any change, the commit is repeated this often, so that the group does not forget an idle partition (F20).
 const IDLE_COMMIT: Duration = Duration::from_secs(6 * 60 * 60);
@@ -83,6 +83,20 @@ impl Partition {
         self.tracker.snapshot(heads, self.map_epoch, self.limits)
     }
 
+    /// Says what found no room in the map, once for each time that less finds room (F22).
+    fn note_tier(&mut self, tier: Tier) {
+        if tier != Tier::Full {
+            self.shared.metrics.commit_map_overflows.with_label_values(&[&*self.id.topic, tier.code()]).inc();
+        }
+        if tier > self.tier {
+            tracing::warn!(
+                kafka.partition = %self.id, commit_map.tier = tier.code(), commit_map.max_chars = self.limits.max_chars,
+                "too many blocked users for the commit map; what it leaves out is replayed or retried early after a restart"
+            );
+        }
+        self.tier = tier;
+    }
+
     pub(super) fn on_committed(&mut self, snapshot: Snapshot, result: Result<(), CommitError>) {
         self.committing = false;
         self.last_commit = Instant::now();
@@ -93,6 +107,7 @@ impl Partition {
                 let chars = snapshot.metadata.encode_utf16().count();
                 let labels = [&*self.id.topic, &self.id.partition.to_string()];
                 self.shared.metrics.commit_map_chars.with_label_values(&labels).set(i64::try_from(chars).unwrap_or(i64::MAX));
+                self.note_tier(snapshot.tier);
                 self.sweep(snapshot.offset);
             }
             Err(CommitError::MetadataTooLarge) => {

@@ -55,7 +55,7 @@ impl Replay {
                 false
             }
             // Without a key nobody knows whose it is: the ledger decides.
-            (_, None) => false,
+            (_, None) => !self.rules.keyless_taken,
             (None, Some(key)) => self.blocked.is_empty() || !self.blocked.contains_key(&xxh3_64(key)),
         };
         Met { head, settled, jumped }

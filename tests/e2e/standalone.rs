@@ -130,6 +130,7 @@ async fn every_role_shows_every_metric_of_the_contract() {
         ("worker_spilled_events", "gauge"),
         ("worker_commits_total", "counter"),
         ("worker_commit_map_chars", "gauge"),
+        ("worker_commit_map_overflows_total", "counter"),
         ("worker_assigned_partitions", "gauge"),
         ("worker_rebalances_total", "counter"),
         ("worker_store_up", "gauge"),

@@ -10,6 +10,7 @@ mod contract;
 mod tick_contract;
 mod demo;
 mod engine;
+mod engine_faults;
 mod engine_limits;
 mod engine_mends;
 mod engine_review;

@@ -41,6 +41,20 @@ struct Member {
     feeds: BTreeMap<i32, AbortHandle>,
 }
 
+impl Member {
+    /// Its client has found out that its partitions are another's.
+    fn lose(&mut self, world: &World) {
+        let lost: Vec<_> = self.feeds.keys().map(|partition| TopicPartition::new(TOPIC, *partition)).collect();
+        self.feeds.values().for_each(AbortHandle::abort);
+        self.feeds.clear();
+        if !lost.is_empty() {
+            world.note(&self.process.name, || format!("lost {lost:?}"));
+            // An engine that has ended has nothing to lose.
+            let _ended = self.source.try_send(SourceEvent::Lost(lost));
+        }
+    }
+}
+
 enum Owned {
     By(u64),
     Revoking(u64, oneshot::Receiver<()>),
@@ -214,12 +228,7 @@ fn see_members(world: &World, broker: &mut Broker, now: u64) {
             member.seen = now;
             if member.out {
                 member.out = false;
-                let lost: Vec<_> = member.feeds.keys().map(|partition| TopicPartition::new(TOPIC, *partition)).collect();
-                member.feeds.values().for_each(AbortHandle::abort);
-                member.feeds.clear();
-                world.note(&member.process.name, || format!("lost {lost:?}"));
-                // An engine that has ended has nothing to lose.
-                let _ended = member.source.try_send(SourceEvent::Lost(lost));
+                member.lose(world);
             }
         } else if now - member.seen > SESSION_MS && !member.out {
             member.out = true;
@@ -227,6 +236,8 @@ fn see_members(world: &World, broker: &mut Broker, now: u64) {
             broker.owners.retain(|_, owner| owner.member() != *id);
             if !member.process.alive() {
                 gone.push(*id);
+            } else if world.plan.notices && !member.process.frozen() {
+                member.lose(world);
             }
         } else if member.out && !member.process.alive() {
             gone.push(*id);

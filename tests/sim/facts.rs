@@ -45,6 +45,7 @@ pub struct Event {
 }
 
 struct Completion {
+    at: u64,
     by: Arc<Process>,
     freezes: u64,
     losses: u64,
@@ -60,6 +61,19 @@ struct Active {
     losses: u64,
 }
 
+/// A handler's last failure of an event.
+struct Failed {
+    epoch: u64,
+    version: usize,
+    at: u64,
+    /// What it has to wait.
+    delay: u64,
+}
+
+/// After any of these a success may be forgotten.
+const TROUBLES: &[&str] =
+    &["freeze", "cut", "store down", "store slow", "store mute", "store late", "store clock", "flush", "failover", "shard lost"];
+
 #[derive(Default)]
 pub struct Facts {
     pub events: Vec<Event>,
@@ -71,8 +85,10 @@ pub struct Facts {
     pub duplicates: BTreeMap<&'static str, u64>,
     pub faults: BTreeMap<&'static str, u64>,
     pub reasons: BTreeMap<String, u64>,
+    /// What happened, of all that has to.
+    pub seen: BTreeMap<&'static str, u64>,
     pub grown: bool,
-    last_failure: BTreeMap<(usize, String), (u64, u64, u64)>,
+    last_failure: BTreeMap<(usize, String), Failed>,
 }
 
 /// What a run tells of itself when it starts.
@@ -179,6 +195,7 @@ impl Facts {
         }
         self.judge_time(index, start, store)?;
         if let Some(done) = self.events[index].completed.get(handler) {
+            let (at, died_at) = (done.at, done.by.died_at());
             let cause = match () {
                 () if !trusting => "bypass",
                 () if store.losses > done.losses => "store lost",
@@ -191,8 +208,13 @@ impl Facts {
                 () if self.had(&["store down", "store slow", "store mute", "store late"]) => "store outage",
                 () => return Err(format!("{handler} runs {place:?} again without a cause")),
             };
+            // What has finished is written down within moments, also where another handler of the event goes on.
+            if cause == "crash" && died_at.is_some_and(|died_at| at + 3_000 < died_at) && self.calm(TROUBLES) {
+                return Err(format!("{handler} runs {place:?} again, {} ms after its success", process.world.now() - at));
+            }
             *self.duplicates.entry(cause).or_default() += 1;
         }
+        self.note_run(index, start, store);
         self.events[index].runs += 1;
         self.runs += 1;
         let active = Active {
@@ -206,6 +228,42 @@ impl Facts {
         self.active.insert(self.runs, active);
         let _ = attempt;
         Ok(self.runs)
+    }
+
+    /// What this run shows of what has to be shown.
+    fn note_run(&mut self, index: usize, start: &Start<'_>, store: &Data) {
+        let Start { process, place, handler, attempt, epoch } = *start;
+        let event = &self.events[index];
+        let part = store.parts.get(&place.0);
+        let mut seen = Vec::new();
+        if event.shape == Shape::OddKey {
+            seen.push("run under a key that is not the user");
+        }
+        if event.shape == Shape::Keyless {
+            seen.push("run without a key");
+        }
+        if place.0 >= process.world.plan.partitions {
+            seen.push("run in an added partition");
+        }
+        if part.and_then(|part| part.lease.as_ref()).is_none_or(|row| row.epoch != epoch || row.owner.is_empty()) {
+            seen.push("run without a lease");
+        }
+        if event.redrives > 0 {
+            seen.push("redriven run");
+        }
+        let failed = self.last_failure.get(&(index, handler.to_owned()));
+        if attempt > 1 && failed.is_some_and(|failed| failed.version != process.version) {
+            seen.push("retry under another configuration");
+        }
+        if attempt > 1 && part.is_none_or(|part| !part.records.contains_key(&place.1)) {
+            seen.push("attempts from the commit map alone");
+        }
+        if process.world.plan.clocks_ms[process.slot] != 0 && attempt > 1 && failed.is_some_and(|failed| failed.epoch != epoch) {
+            seen.push("retry taken over by another clock");
+        }
+        for what in seen {
+            *self.seen.entry(what).or_default() += 1;
+        }
     }
 
     /// What the store knows allows the run.
@@ -259,7 +317,7 @@ impl Facts {
             Some(known) if known.attempts + 1 == attempt => Ok(()),
             _ if attempt == 1 || lost => Ok(()),
             // Another owner's failure, which the commit map told of before the store heard of it.
-            _ if self.last_failure.get(&(index, handler.to_owned())).is_none_or(|(epoch, ..)| *epoch != start.epoch)
+            _ if self.last_failure.get(&(index, handler.to_owned())).is_none_or(|failed| failed.epoch != start.epoch)
                 && self.events[index].failures.values().any(|failures| failures + 1 >= attempt) =>
             {
                 Ok(())
@@ -307,8 +365,9 @@ impl Facts {
     fn judge_time(&self, index: usize, start: &Start<'_>, _store: &Data) -> Result<(), String> {
         let Start { process, place, handler, epoch, .. } = *start;
         match self.last_failure.get(&(index, handler.to_owned())) {
-            Some((under, at, delay)) if *under == epoch && process.world.now() < at + delay * 9 / 10 => {
-                Err(format!("{handler} runs {place:?} {} ms after a failure that asked for {delay}", process.world.now() - at))
+            Some(failed) if failed.epoch == epoch && process.world.now() < failed.at + failed.delay * 9 / 10 => {
+                let after = process.world.now() - failed.at;
+                Err(format!("{handler} runs {place:?} {after} ms after a failure that asked for {}", failed.delay))
             }
             _ => Ok(()),
         }
@@ -322,11 +381,17 @@ impl Facts {
         match done {
             Some(true) => {
                 let freezes = active.freezes;
-                event.completed.entry(handler.to_owned()).or_insert(Completion { by: active.process, freezes, losses: active.losses });
+                event.completed.entry(handler.to_owned()).or_insert(Completion {
+                    at: now,
+                    by: active.process,
+                    freezes,
+                    losses: active.losses,
+                });
             }
             Some(false) => {
                 *event.failures.entry(handler.to_owned()).or_default() += 1;
-                self.last_failure.insert((active.event, handler.to_owned()), (active.epoch, now, delay.unwrap_or_default()));
+                let failed = Failed { epoch: active.epoch, version: active.process.version, at: now, delay: delay.unwrap_or_default() };
+                self.last_failure.insert((active.event, handler.to_owned()), failed);
             }
             None => {}
         }
@@ -400,6 +465,14 @@ impl Facts {
             }
         }
         Ok(())
+    }
+
+    /// Copies that were recognised: none of their handlers ran.
+    pub fn recognised(&self) -> u64 {
+        let copies = self.events.iter().enumerate().filter(|(index, event)| {
+            event.shape == Shape::Twin && event.runs == 0 && event.letters.is_empty() && !event.gone && self.concluded(*index)
+        });
+        copies.count() as u64
     }
 
     /// How often each handler may fail one event.

@@ -38,6 +38,10 @@ const MUTATIONS: &[Mutation] = &[
     ("suspects run alone", |s| s.engine.suspects_alone = false),
     ("the store fences what an older owner writes", |s| s.store.fence = false),
     ("a lease that was not released is had only after its end", |s| s.store.wait_for_end = false),
+    ("every live generation of the ledger is read", |s| s.store.read_generations = false),
+    ("the ledger is read from the primary, at the event's turn", |s| s.store.read_primary = false),
+    ("what is remembered is read once the lease is held", |s| s.store.load_under_lease = false),
+    ("a record without a key is never skipped", |s| s.engine.progress.keyless_taken = false),
 ];
 
 /// The first seed that notices, and what it says.
@@ -47,7 +51,7 @@ fn noticed(mutate: fn(&mut Switches)) -> Option<(u64, String)> {
     let (next, found) = (AtomicU64::new(1), AtomicBool::new(false));
     let first = Mutex::new(None::<(u64, String)>);
     std::thread::scope(|scope| {
-        for _ in 0..2 {
+        for _ in 0..crate::processors() {
             scope.spawn(|| {
                 while !found.load(Ordering::Relaxed) {
                     let seed = next.fetch_add(1, Ordering::Relaxed);

@@ -124,6 +124,10 @@ pub struct Plan {
     pub ok: u32,
     /// Between two small batches from the log; 0: as fast as it goes.
     pub fetch_ms: u64,
+    /// How far each worker's wall clock is off.
+    pub clocks_ms: Vec<i64>,
+    /// A client that is cut off finds out by itself that its session is over (the classic protocol), or is told when it is back (KIP-848).
+    pub notices: bool,
 }
 
 const TYPES: [&str; 3] = ["task.created", "task.updated", "task.completed"];
@@ -174,8 +178,16 @@ impl Plan {
             drain_ms: [2_000, 5_000, 20_000][rng.usize(0..3)],
             ok: if crowd { 200 } else { 640 },
             fetch_ms: if rng.u8(0..4) == 0 { rng.u64(50..900) } else { 0 },
+            clocks_ms: vec![0; workers],
+            notices: true,
         };
         plan.faults = plan.faults_of(&mut rng);
+        // Numbers of their own, so that everything above means what it did before these were added.
+        let mut rng = Rng::with_seed(seed ^ 0x0c_10_c5);
+        if rng.u8(0..6) == 0 {
+            plan.clocks_ms = (0..workers).map(|_| rng.i64(-4_000_000..4_000_000)).collect();
+        }
+        plan.notices = rng.bool();
         plan
     }
 

@@ -11,7 +11,7 @@ use crate::{
     broker::{self, Log},
     plan::{END_MS, Fault, HEAL_MS, Plan},
     store::StoreRules,
-    worker::{Desk, MOST_FAILURES, supervise},
+    worker::{Desk, MOST_FAILURES, note_metrics, supervise},
     world::{World, sleep_ms},
 };
 
@@ -37,6 +37,7 @@ pub struct Verdict {
     pub faults: BTreeMap<&'static str, u64>,
     pub duplicates: BTreeMap<&'static str, u64>,
     pub reasons: BTreeMap<String, u64>,
+    pub seen: BTreeMap<&'static str, u64>,
     pub events: usize,
     pub runs: u64,
     pub virtual_ms: u64,
@@ -81,6 +82,11 @@ async fn simulate(seed: u64, rules: Switches, record: bool) -> Verdict {
         }
     }
     judge(&world);
+    desks.iter().filter_map(|desk| desk.process()).for_each(|(process, _)| note_metrics(&process));
+    let recognised = world.facts().recognised();
+    if recognised > 0 {
+        world.saw("copy recognised");
+    }
     let mut facts = std::mem::take(&mut *world.facts());
     Verdict {
         violations: std::mem::take(&mut facts.violations),
@@ -90,6 +96,7 @@ async fn simulate(seed: u64, rules: Switches, record: bool) -> Verdict {
         faults: facts.faults,
         duplicates: facts.duplicates,
         reasons: facts.reasons,
+        seen: facts.seen,
         virtual_ms: world.now(),
     }
 }

@@ -1,7 +1,7 @@
 //! The store: what the scripts in Redis do (src/store/redis/scripts.rs), behind a network that delays, loses and repeats nothing by itself.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, btree_map::Entry},
     sync::{Arc, Mutex, atomic::Ordering},
     time::Duration,
 };
@@ -18,13 +18,18 @@ pub const LEASE_MS: u64 = 10_000;
 const SHARDS: u64 = 4;
 /// How long a client waits for an answer.
 const PATIENCE_MS: u64 = 500;
+/// A set of finished events is written to for this long.
+const GENERATION_MS: u64 = 15_000;
+/// How far a replica is behind, where one is asked.
+const REPLICA_LAG_MS: u64 = 1_000;
 /// Redis' clock at the start.
 const EPOCH_MS: u64 = 1_767_225_600_000;
 
 /// What the store holds.
 #[derive(Debug, Clone, Default)]
 pub struct Data {
-    pub done: BTreeMap<u64, BTreeSet<[u8; 16]>>,
+    /// By shard: what is finished, and since when.
+    pub done: BTreeMap<u64, BTreeMap<[u8; 16], u64>>,
     pub parts: BTreeMap<i32, Part>,
     /// Its clock less the world's.
     pub skew_ms: i64,
@@ -45,11 +50,17 @@ pub struct StoreRules {
     pub wait_for_end: bool,
     /// A lease that has ended and is nobody else's is taken again.
     pub take_again: bool,
+    /// All live generations of the ledger are read.
+    pub read_generations: bool,
+    /// The ledger is read from the primary, at the event's turn.
+    pub read_primary: bool,
+    /// What is remembered of a partition is read once its lease is held.
+    pub load_under_lease: bool,
 }
 
 impl Default for StoreRules {
     fn default() -> Self {
-        Self { fence: true, wait_for_end: true, take_again: true }
+        Self { fence: true, wait_for_end: true, take_again: true, read_generations: true, read_primary: true, load_under_lease: true }
     }
 }
 
@@ -59,6 +70,8 @@ pub struct Part {
     pub lease: Option<Row>,
     pub marks: BTreeMap<u64, i64>,
     pub records: BTreeMap<i64, (EventRecord, u64)>,
+    /// What an owner saw that did not wait for the lease: for a test without `StoreRules::load_under_lease`.
+    seen_early: BTreeMap<String, Remembered>,
 }
 
 /// A lease.
@@ -82,6 +95,13 @@ pub struct Row {
     pub losses: u64,
 }
 
+impl Part {
+    fn remembered(&self) -> Remembered {
+        let records = self.records.iter().map(|(offset, (record, _))| (*offset, record.clone())).collect();
+        Remembered { records, mark: self.marks.values().max().copied() }
+    }
+}
+
 enum Held {
     Ours,
     Lost,
@@ -94,13 +114,24 @@ impl Data {
     }
 
     pub fn is_done(&self, member: &Member) -> bool {
-        self.done.get(&(member.user % SHARDS)).is_some_and(|set| set.contains(&member.id))
+        self.done.get(&(member.user % SHARDS)).is_some_and(|set| set.contains_key(&member.id))
+    }
+
+    /// What a check answers: of all generations, from the primary.
+    fn knows(&self, member: &Member, now: u64) -> bool {
+        let since = self.done.get(&(member.user % SHARDS)).and_then(|set| set.get(&member.id));
+        since.is_some_and(|&since| {
+            let read = self.rules.read_generations || since / GENERATION_MS == now / GENERATION_MS;
+            let there = self.rules.read_primary || since + REPLICA_LAG_MS <= now;
+            read && there
+        })
     }
 
     /// Keeps a state to fall back to.
     pub fn snapshot(&mut self, at: u64) {
-        let copy = Self { snapshots: Vec::new(), ..self.clone() };
-        self.snapshots.push((at, Box::new(copy)));
+        let mut snapshots = std::mem::take(&mut self.snapshots);
+        snapshots.push((at, Box::new(self.clone())));
+        self.snapshots = snapshots;
         if self.snapshots.len() > 24 {
             self.snapshots.remove(0);
         }
@@ -140,7 +171,7 @@ impl Data {
         }
     }
 
-    fn check(&mut self, lease: &Lease, check: &Check) -> Result<Vec<bool>, StoreError> {
+    fn check(&mut self, now: u64, lease: &Lease, check: &Check) -> Result<Vec<bool>, StoreError> {
         let part = self.under(lease)?;
         if let Some(mark) = check.mark {
             let old = part.marks.entry(lease.epoch).or_insert(mark);
@@ -156,13 +187,19 @@ impl Data {
                 entry.1 = lease.epoch;
             }
         }
-        Ok(check.members.iter().map(|member| self.is_done(member)).collect())
+        Ok(check.members.iter().map(|member| self.knows(member, now)).collect())
     }
 
-    fn finish(&mut self, lease: &Lease, members: &[Member]) -> Result<usize, StoreError> {
+    fn finish(&mut self, now: u64, lease: &Lease, members: &[Member]) -> Result<usize, StoreError> {
         self.under(lease)?;
-        let added = members.iter().filter(|member| self.done.entry(member.user % SHARDS).or_default().insert(member.id)).count();
-        Ok(added)
+        let fresh = |member: &&Member| match self.done.entry(member.user % SHARDS).or_default().entry(member.id) {
+            Entry::Occupied(_) => false,
+            Entry::Vacant(vacant) => {
+                vacant.insert(now);
+                true
+            }
+        };
+        Ok(members.iter().filter(fresh).count())
     }
 
     fn save(&mut self, lease: &Lease, seq: u64, changes: &[(i64, Option<EventRecord>)]) -> Result<(), StoreError> {
@@ -185,7 +222,7 @@ impl Data {
     }
 
     fn load(&mut self, lease: &Lease) -> Result<Remembered, StoreError> {
-        let epoch = lease.epoch;
+        let (epoch, early) = (lease.epoch, !self.rules.load_under_lease);
         let part = self.under(lease)?;
         let mark = part.marks.values().max().copied();
         if let Some(mark) = mark {
@@ -196,12 +233,19 @@ impl Data {
             row.loaded = true;
             row.found_mark = mark;
         }
-        Ok(Remembered { records: part.records.iter().map(|(offset, (record, _))| (*offset, record.clone())).collect(), mark })
+        if let Some(seen) = part.seen_early.remove(&*lease.owner).filter(|_| early) {
+            return Ok(seen);
+        }
+        Ok(part.remembered())
     }
 
     fn acquire(&mut self, now: u64, partition: &TopicPartition, owner: &Arc<str>, map_epoch: u64) -> Acquired {
         let losses = self.losses;
         let part = self.parts.entry(partition.partition).or_default();
+        if !self.rules.load_under_lease && !part.seen_early.contains_key(&**owner) {
+            let seen = part.remembered();
+            part.seen_early.insert(owner.to_string(), seen);
+        }
         let fresh = |owner: &str, epoch, clean| Row {
             owner: owner.to_owned(),
             epoch,
@@ -442,7 +486,7 @@ impl DedupeStore for Client {
                 check.mark,
                 check.starts.iter().map(|s| s.0).collect::<Vec<_>>()
             );
-            let answer = self.call(move |data, _| data.check(&own, &check)).await.and_then(|answer| answer);
+            let answer = self.call(move |data, now| data.check(now, &own, &check)).await.and_then(|answer| answer);
             self.note(|| format!("p{} {line} -> {answer:?}", lease.partition.partition));
             answer
         }
@@ -454,7 +498,7 @@ impl DedupeStore for Client {
             let own = lease.clone();
             let count = members.len();
             self.judge_finish(lease, &members);
-            let answer = self.call(move |data, _| data.finish(&own, &members)).await.and_then(|answer| answer);
+            let answer = self.call(move |data, now| data.finish(now, &own, &members)).await.and_then(|answer| answer);
             self.note(|| format!("p{} finish {count} -> {answer:?}", lease.partition.partition));
             answer
         }

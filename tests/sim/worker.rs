@@ -247,6 +247,13 @@ impl LogReader for Kafka {
             }
             let broker = world.broker();
             let log = &broker.logs[partition.partition as usize];
+            let found = offsets.iter().filter(|offset| log.records.contains_key(offset)).count();
+            if found > 0 {
+                world.saw("backlog read again");
+            }
+            if found < offsets.len() {
+                world.saw("backlog left the log");
+            }
             Ok(offsets.iter().filter_map(|offset| log.records.get(offset)).map(|raw| Record::copy_of(partition, raw)).collect())
         })
     }
@@ -344,18 +351,34 @@ pub async fn supervise(world: Arc<World>, slot: usize, desk: Arc<Desk>) {
         match ended {
             Ok(Ok(_)) => world.broker().leave(member),
             Ok(Err(error)) => {
-                if error.code() == "panic" {
-                    world.violated(format!("the engine panicked: {error}"));
-                }
-                world.facts().fault("engine gave up");
-                process.stopping.store(true, Ordering::Relaxed);
+                world.violated(format!("the engine gave up: {error}"));
             }
             Err(error) if !crashed => world.violated(format!("the engine panicked: {error}")),
             Err(_killed) => {}
         }
         process.end();
+        note_metrics(&process);
         let pause = world.rng().u64(200..3_000);
         sleep_ms(pause).await;
+    }
+}
+
+/// What the process' own metrics show of what has to happen.
+pub fn note_metrics(process: &Process) {
+    let metrics = &process.metrics;
+    let topic = [broker::TOPIC];
+    if metrics.lost_to_retention.with_label_values(&topic).get() > 0 {
+        process.world.saw("records lost to retention counted");
+    }
+    for (tier, what) in [
+        ("attempts", "commit map without due times"),
+        ("heads", "commit map of heads only"),
+        ("partial", "commit map of the lowest heads"),
+        ("nothing", "commit without a map"),
+    ] {
+        if metrics.commit_map_overflows.with_label_values(&[broker::TOPIC, tier]).get() > 0 {
+            process.world.saw(what);
+        }
     }
 }
 
@@ -403,7 +426,11 @@ fn parts(process: &Arc<Process>, kafka: &Arc<Kafka>) -> Parts {
         offsets: Arc::clone(kafka) as Arc<dyn OffsetSink>,
         reader: Some(Arc::clone(kafka) as Arc<dyn LogReader>),
         metrics: process.metrics.clone(),
-        clock: Clock::Virtual { base: "2026-01-01T00:00:00Z".parse().unwrap(), start: world.start },
+        clock: Clock::Virtual {
+            base: "2026-01-01T00:00:00Z".parse::<chrono::DateTime<chrono::Utc>>().unwrap()
+                + chrono::TimeDelta::milliseconds(world.plan.clocks_ms[process.slot]),
+            start: world.start,
+        },
         alerts: Alerts::default(),
     }
 }

@@ -107,6 +107,11 @@ impl World {
         self.history.as_ref().map(|history| history.lock().unwrap().clone()).unwrap_or_default()
     }
 
+    /// Something that the histories have to show happened.
+    pub fn saw(&self, what: &'static str) {
+        *self.facts().seen.entry(what).or_default() += 1;
+    }
+
     /// A promise was broken.
     pub fn violated(&self, what: impl Display) {
         self.note("!!", || what.to_string());
@@ -140,6 +145,8 @@ pub struct Process {
     /// Longest time between two.
     pub out_of_touch: AtomicBool,
     pub stopping: AtomicBool,
+    /// When it was killed, of [`World::now`].
+    died_at: AtomicU64,
 }
 
 impl Process {
@@ -162,11 +169,17 @@ impl Process {
             renewed: AtomicU64::new(0),
             out_of_touch: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
+            died_at: AtomicU64::new(u64::MAX),
         }
     }
 
     pub fn alive(&self) -> bool {
         self.alive.load(Ordering::Relaxed)
+    }
+
+    /// Killed, not ended.
+    pub fn died_at(&self) -> Option<u64> {
+        Some(self.died_at.load(Ordering::Relaxed)).filter(|at| *at < u64::MAX)
     }
 
     pub fn frozen(&self) -> bool {
@@ -200,6 +213,7 @@ impl Process {
     pub fn die(&self) {
         if self.alive.swap(false, Ordering::Relaxed) {
             self.world.note(&self.name, || "dies".to_owned());
+            self.died_at.store(self.world.now(), Ordering::Relaxed);
             self.end();
         }
     }
