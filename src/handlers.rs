@@ -133,7 +133,7 @@ async fn make(entry: &HandlerConfig, config: &Config, catalog: &Catalog, health:
             let http = client().map_err(|error| BuildError::Client { name: entry.name.clone(), error: error.to_string() })?;
             let (target, app) = target(entry, config, &http, &report).await?;
             let table = if entry.strict_dapr { Table::Dapr } else { Table::Forgiving };
-            let manner = Manner { body: entry.body, table, token: token(entry)? };
+            let manner = Manner { body: entry.body, table, token: token(entry)?, timeout: entry.timeout };
             (Arc::new(HttpHandler::new(http, target, manner, report)), app)
         }
     };

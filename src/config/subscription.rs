@@ -21,13 +21,17 @@ const LONGEST_WAIT: Duration = Duration::from_secs(10);
 pub fn parse(body: &[u8]) -> Result<Vec<RouteConfig>, String> {
     let entries: Option<Vec<Map<String, Value>>> =
         serde_json::from_slice(body).map_err(|error| format!("not a list of subscriptions: {error}"))?;
-    let mut routes = Vec::new();
+    let mut routes: Vec<RouteConfig> = Vec::new();
     for entry in entries.unwrap_or_default() {
         let Some(topic) = text(&entry, "topic") else { return Err("a subscription without a `topic`".to_owned()) };
         let route = route(topic, &entry).map_err(|why| format!("topic `{topic}`: {why}"))?;
         if route.path.is_none() && route.rules.is_empty() {
             tracing::warn!(topic, "a subscription without a route: skipped");
             continue;
+        }
+        if let Some(earlier) = routes.iter().position(|earlier| earlier.topic == route.topic) {
+            tracing::warn!(topic, "two subscriptions of one topic, which here is the same under every pubsubname: the later one counts");
+            routes.remove(earlier);
         }
         routes.push(route);
     }

@@ -9,7 +9,7 @@ mod headers;
 mod post;
 pub mod routes;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
@@ -54,6 +54,8 @@ pub struct Manner {
     pub table: Table,
     /// Sent as `dapr-api-token`.
     pub token: Option<HeaderValue>,
+    /// The handler's time limit.
+    pub timeout: Duration,
 }
 
 /// Delivers events to an app and reads its answer.
@@ -73,7 +75,7 @@ impl HttpHandler {
     /// A handler that posts to `target` with `http`, which it should have to itself. `app` is told whether the app is there.
     pub fn new(http: Client, target: Target, manner: Manner, app: Reporter) -> Self {
         let poster = Arc::new(Poster::new(http, manner.token, manner.table, app));
-        Self { batches: Batches::new(Arc::clone(&poster)), poster, target, body: manner.body }
+        Self { batches: Batches::new(Arc::clone(&poster), manner.timeout), poster, target, body: manner.body }
     }
 
     /// What an app reads: the body's type and the body.

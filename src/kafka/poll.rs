@@ -260,7 +260,7 @@ impl Poller {
 
     fn on(&mut self, event: Event) {
         match &event {
-            Event::Assign(_) => self.control.joined.store(true, Ordering::Relaxed),
+            Event::Assign(_) => self.control.has_joined(),
             Event::Lost(_) => self.control.joined.store(false, Ordering::Relaxed),
             _ => {}
         }

@@ -51,6 +51,12 @@ impl Control {
         self.last_poll_ms.store(ms, Ordering::Relaxed);
     }
 
+    /// The group has given this member its part.
+    pub(super) fn has_joined(&self) {
+        self.joined.store(true, Ordering::Relaxed);
+        self.conflicts.store(false, Ordering::Relaxed);
+    }
+
     /// The group has members that assign partitions in another way, and takes this one only once they are gone. Said once.
     pub(super) fn conflict(&self, group: &str) {
         if !self.conflicts.swap(true, Ordering::Relaxed) {

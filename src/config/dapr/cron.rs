@@ -24,8 +24,10 @@ pub(super) fn translate(components: &[Component<'_>], facts: &Facts, out: &mut T
         };
         set("name", component.name(), &label);
         set("cron", cron, &from);
-        let route = component.text("route").unwrap_or(component.name()).trim_start_matches('/');
-        set("http", &format!("{}/{route}", app.trim_end_matches('/')), &label);
+        set("http", app, &label);
+        if let Some((item, route)) = component.get("route").zip(component.text("route")) {
+            set("route", &format!("/{}", route.trim_start_matches('/')), &component.from(item));
+        }
         match zone {
             Some(zone) => set("timezone", zone, &from),
             None if !cron.starts_with("@every") => {

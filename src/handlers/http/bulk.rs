@@ -61,6 +61,8 @@ struct State {
 /// Collects events into batches and hands out the answers. Dropping it gives up what is under way.
 pub(super) struct Batches {
     poster: Arc<Poster>,
+    /// Longest wait, whatever a route says: a run's time limit covers its wait.
+    patience: Duration,
     state: Arc<Mutex<State>>,
 }
 
@@ -73,8 +75,9 @@ pub(super) struct Joining {
 }
 
 impl Batches {
-    pub(super) fn new(poster: Arc<Poster>) -> Self {
-        Self { poster, state: Arc::default() }
+    /// `limit`: the handler's time limit, of which waiting may take half.
+    pub(super) fn new(poster: Arc<Poster>, limit: Duration) -> Self {
+        Self { poster, patience: limit / 2, state: Arc::default() }
     }
 
     /// Sends one event with others and answers with its own verdict. A run that is dropped before its batch is sent is not part of it.
@@ -96,8 +99,9 @@ impl Batches {
             let open = Open { number, pubsub: pubsub.to_owned(), entries: Vec::new(), joined: Arc::clone(&joined) };
             state.open.insert(key.clone(), open);
             let (poster, shared, key) = (Arc::clone(&self.poster), Arc::clone(&self.state), key.clone());
+            let wait = bulk.wait.min(self.patience);
             state.tasks.spawn(async move {
-                wait_for_others(&joined, bulk.wait).await;
+                wait_for_others(&joined, wait).await;
                 if let Some(open) = close(&shared, &key, number) {
                     send(&poster, &key, open).await;
                 }

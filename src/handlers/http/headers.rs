@@ -9,7 +9,7 @@ use crate::handler::Run;
 const LONGEST: (usize, usize) = (4 * 1024, 8 * 1024);
 
 /// Headers of a record that would change the request itself, or claim to be the worker.
-const NOT_PASSED: [&str; 16] = [
+const NOT_PASSED: [&str; 17] = [
     "connection",
     "content-encoding",
     "content-length",
@@ -21,6 +21,7 @@ const NOT_PASSED: [&str; 16] = [
     "keep-alive",
     "proxy-authenticate",
     "proxy-authorization",
+    "proxy-connection",
     "te",
     "trailer",
     "transfer-encoding",
