@@ -127,7 +127,7 @@ fn every_key_has_a_variable_that_leads_back_to_it() {
         keys::Kind::Choice(words) => words[0].to_owned(),
         keys::Kind::Duration | keys::Kind::Durations => "7s".to_owned(),
         keys::Kind::Flag => "true".to_owned(),
-        keys::Kind::Integer(..) => "7".to_owned(),
+        keys::Kind::Integer(least, _) => least.max(7).to_string(),
         keys::Kind::Number(..) => "0.05".to_owned(),
         keys::Kind::Size => "70MiB".to_owned(),
         _ if path.ends_with("listen") => "127.0.0.1:0".to_owned(),

@@ -89,7 +89,7 @@ fn a_value_of_the_wrong_kind_is_told_with_the_right_one() {
     rejects("[kafka]\ntopics = \"a\"", "F:2: `kafka.topics`: must be a list of texts, like [\"a\", \"b\"]");
     rejects("[kafka.properties]\n\"a.b\" = [1]", "F:2: `kafka.properties.\"a.b\"`: must be one value, as text");
     rejects("[catalog]\nvalidate = \"yes\"", "F:2: `catalog.validate`: `yes` is neither true nor false");
-    rejects("[commit_map]\nmax_chars = 20000", "F:2: `commit_map.max_chars`: `20000` is no whole number from 1 to 10000");
+    rejects("[commit_map]\nmax_chars = 20000", "F:2: `commit_map.max_chars`: `20000` is no whole number from 64 to 10000");
     rejects("[engine]\nmax_held_events = 1.5", "F:2: `engine.max_held_events`: `1.5` is no whole number from 1 up");
     rejects("[engine]\nmemory = \"lots\"", "F:2: `engine.memory`: `lots` is no size; write it like \"256MiB\"");
     rejects("[engine]\ndrain_timeout = 25", "F:2: `engine.drain_timeout`: `25` is no duration; write it like \"25s\"");
