@@ -1,7 +1,9 @@
 //! The handler kinds that configuration can bind.
 
+pub mod forward;
 pub mod http;
 pub mod log;
+pub mod outlet;
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -10,8 +12,10 @@ use reqwest::{Client, Url, header::HeaderValue};
 use tokio::sync::watch;
 
 use self::{
+    forward::ForwardHandler,
     http::{HttpHandler, Manner, Target, answer::Table, client::client, discover::App, routes::Current},
     log::LogHandler,
+    outlet::Outlet,
 };
 use crate::{
     config::{
@@ -55,7 +59,10 @@ impl BuildError {
 }
 
 /// Every configured handler, and the apps among them that may change what they want.
-pub struct Handlers(Vec<Made>);
+pub struct Handlers {
+    made: Vec<Made>,
+    outlet: Outlet,
+}
 
 /// A handler; with routes, of an app that told them.
 struct Made {
@@ -77,14 +84,20 @@ pub async fn build(config: &Config, catalog: &Catalog, health: &Health) -> Resul
             return Err(BuildError::Config { name: entry.name.clone(), problem: "two handlers have this name".to_owned() });
         }
     }
-    let made = config.handlers.iter().map(|entry| make(entry, config, catalog, health));
-    Ok(Handlers(futures_util::future::try_join_all(made).await?))
+    let outlet = Outlet::default();
+    let made = config.handlers.iter().map(|entry| make(entry, config, catalog, health, &outlet));
+    Ok(Handlers { made: futures_util::future::try_join_all(made).await?, outlet })
 }
 
 impl Handlers {
+    /// Where these handlers publish; to be opened before the first run.
+    pub fn outlet(&self) -> &Outlet {
+        &self.outlet
+    }
+
     /// The handlers with the topics that their apps want now; one whose app wants nothing is left out.
     pub fn registry(&self) -> Registry {
-        let bindings = self.0.iter().filter_map(|made| {
+        let bindings = self.made.iter().filter_map(|made| {
             let mut binding = made.binding.clone();
             if let Some((_, current)) = &made.app {
                 binding.topics = current.get().topics().map(str::to_owned).collect();
@@ -99,13 +112,13 @@ impl Handlers {
 
     /// Topics whose values an app takes as opaque bytes.
     pub fn raw_topics(&self) -> BTreeSet<Arc<str>> {
-        self.0.iter().filter_map(|made| made.app.as_ref()).flat_map(|(_, current)| current.get().raw_topics()).collect()
+        self.made.iter().filter_map(|made| made.app.as_ref()).flat_map(|(_, current)| current.get().raw_topics()).collect()
     }
 
     /// Asks the apps again, each at its interval and at each of `reloads`. Resolves when what is to be read is no longer what
     /// [`Handlers::registry`] and [`Handlers::raw_topics`] said; other changes of their routes are in force at once.
     pub async fn changed(&self, reloads: &watch::Receiver<u64>) {
-        let apps = self.0.iter().filter_map(|made| made.app.as_ref());
+        let apps = self.made.iter().filter_map(|made| made.app.as_ref());
         let mut changes: FuturesUnordered<_> = apps.map(|(app, current)| app.changed(current, reloads.clone())).collect();
         if changes.next().await.is_none() {
             std::future::pending::<()>().await;
@@ -125,9 +138,14 @@ pub fn topics(registry: &Registry, catalog: &Catalog) -> BTreeSet<Arc<str>> {
     topics
 }
 
-async fn make(entry: &HandlerConfig, config: &Config, catalog: &Catalog, health: &Health) -> Result<Made, BuildError> {
+async fn make(entry: &HandlerConfig, config: &Config, catalog: &Catalog, health: &Health, outlet: &Outlet) -> Result<Made, BuildError> {
     let (handler, app): (Arc<dyn DynHandler>, _) = match entry.kind {
         HandlerKind::Log => (Arc::new(LogHandler::new(entry.name.as_str())), None),
+        HandlerKind::Forward => {
+            let missing = || BuildError::Config { name: entry.name.clone(), problem: "kind `forward` needs `to`, a topic".to_owned() };
+            let to = entry.to.as_deref().ok_or_else(missing)?;
+            (Arc::new(ForwardHandler::new(catalog.topic(to).unwrap_or(to), outlet.clone())), None)
+        }
         HandlerKind::Http => {
             let report = health.part(Part::App(entry.name.as_str().into()));
             let http = client().map_err(|error| BuildError::Client { name: entry.name.clone(), error: error.to_string() })?;

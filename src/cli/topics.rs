@@ -138,7 +138,8 @@ fn wanted(loaded: &Loaded, catalog: &Catalog, profile: &str) -> Result<Vec<Wante
         return Err(RunError::Usage(format!("the catalogue has no profile `{profile}`; it has {}", known.join(", "))));
     };
     let config = &loaded.config;
-    let extra = config.kafka.topics.iter().flatten().map(|topic| catalog.topic(topic).unwrap_or(topic));
+    let forwarded = config.handlers.iter().filter_map(|handler| handler.to.as_ref());
+    let extra = config.kafka.topics.iter().flatten().chain(forwarded).map(|topic| catalog.topic(topic).unwrap_or(topic));
     let wanted = plan::wanted(&specs, replication, &config.dlq.topic, extra);
     match wanted.iter().find(|topic| catalog.gone().contains(&topic.spec.name)) {
         Some(topic) => Err(RunError::Usage(format!(

@@ -17,6 +17,8 @@ pub struct HandlerConfig {
     /// Type patterns, aliases match too; default: every type.
     #[serde(default = "every_type")]
     pub events: Vec<String>,
+    /// Of `forward`: the topic that gets a copy of each event.
+    pub to: Option<String>,
     /// Of `http`: where events are POSTed.
     pub url: Option<SecretUrl>,
     /// Of `http`: an app whose routes are read from `/dapr/subscribe`.
@@ -92,6 +94,8 @@ pub enum HandlerKind {
     Log,
     /// Delivery to an app.
     Http,
+    /// A copy on another topic.
+    Forward,
 }
 
 /// What the `http` handler sends.

@@ -146,8 +146,9 @@ const CATALOG: &[Key] = &[
 
 const HANDLER: &[Key] = &[
     required("name", Kind::Text, "unique: a metric label, and part of every retry and dead letter"),
-    required("kind", Kind::Choice(&["log", "http"]), "a log line per event, or delivery to an app"),
+    required("kind", Kind::Choice(&["log", "http", "forward"]), "a log line per event, delivery to an app, or a copy on another topic"),
     entry("events", Kind::Texts, "[\"*\"]", "type patterns such as task.*"),
+    key("to", Kind::Text, "forward: the topic that gets a copy of each event"),
     key("url", Kind::SecretUrl, "http: where events are POSTed"),
     key("discover", Kind::SecretUrl, "http: an app whose routes are read from /dapr/subscribe, instead of url"),
     entry("discover_every", Kind::Duration, "\"1m\"", "discover: how often the routes are read again; SIGHUP reads them at once"),

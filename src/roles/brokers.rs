@@ -139,7 +139,8 @@ impl Brokers {
 fn embedded_topics(config: &Config, catalog: &Catalog, read: &[String]) -> BTreeMap<String, i32> {
     let declared = catalog.topic_specs("local").unwrap_or_default();
     let mut topics: BTreeMap<String, i32> = declared.into_iter().map(|spec| (spec.name.to_string(), spec.partitions)).collect();
-    for topic in read.iter().chain([&config.dlq.topic]) {
+    let forwarded = config.handlers.iter().filter_map(|handler| handler.to.as_ref());
+    for topic in read.iter().chain([&config.dlq.topic]).chain(forwarded) {
         topics.entry(topic.clone()).or_insert(PARTITIONS);
     }
     topics

@@ -17,6 +17,7 @@ use crate::{
         reader::KafkaReader,
         source::{Source, SourceHandle},
     },
+    publish::Publishing,
     retry::Schedules,
     shutdown::Shutdown,
     store,
@@ -106,6 +107,8 @@ impl Consumer {
     /// drained, and the group joined anew for the topics that are wanted now.
     pub(crate) async fn work(&self, brokers: &Brokers, handlers: Handlers, shutdown: &Shutdown) -> Result<(), RunError> {
         let reloads = shutdown.reloads();
+        let publishing = Arc::new(Publishing::new(brokers.config(), Arc::clone(&self.catalog), brokers.publisher(), self.metrics.clone()));
+        handlers.outlet().open(Arc::clone(&publishing));
         loop {
             let stop = shutdown.token().child_token();
             let session = self.session(brokers, &handlers, stop.clone());
@@ -113,6 +116,7 @@ impl Consumer {
             let changed = handlers.changed(&reloads);
             let result = tokio::select! {
                 result = &mut session => result,
+                error = publishing.fatal() => Err(RunError::KafkaFatal(error)),
                 () = changed => {
                     tracing::info!("the apps want other topics: draining, then joining the group for them");
                     stop.cancel();

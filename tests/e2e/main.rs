@@ -22,6 +22,7 @@ mod dead_letters;
 mod dlq;
 mod doctor;
 mod examples;
+mod forward;
 mod harness;
 mod isolation;
 mod kafka_group;

@@ -16,6 +16,7 @@ mod engine_mends;
 mod engine_review;
 mod events_cli;
 mod faulty;
+mod forward;
 mod healthcheck;
 mod http_handler;
 mod http_routes;

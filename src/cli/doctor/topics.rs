@@ -62,7 +62,9 @@ fn uses(config: &Config, catalog: &Catalog) -> BTreeMap<String, Use> {
     for topic in read {
         uses.entry(topic).or_default().read = true;
     }
-    uses.entry(config.dlq.topic.clone()).or_default().write = true;
+    for topic in config.handlers.iter().filter_map(|handler| handler.to.as_ref()).chain([&config.dlq.topic]) {
+        uses.entry(catalog.topic(topic).unwrap_or(topic).to_owned()).or_default().write = true;
+    }
     uses
 }
 

@@ -53,8 +53,9 @@ fn check_handler(handler: &HandlerConfig, path: &str, config: &Config, report: &
     }
     match handler.kind {
         HandlerKind::Http => check_http(handler, path, config, report),
-        HandlerKind::Log => check_not_http(handler, path, report),
+        HandlerKind::Log | HandlerKind::Forward => check_not_http(handler, path, report),
     }
+    check_forward(handler, path, config, report);
 }
 
 pub(super) fn check_name(name: &str, path: &str, report: &mut Report<'_>) {
@@ -110,6 +111,19 @@ fn check_route(route: &RouteConfig, path: &str, config: &Config, report: &mut Re
     }
     for (index, rule) in route.rules.iter().enumerate() {
         report.expect(&format!("{path}.rules[{index}].match"), Condition::compile(&rule.condition).map(drop));
+    }
+}
+
+fn check_forward(handler: &HandlerConfig, path: &str, config: &Config, report: &mut Report<'_>) {
+    let key = format!("{path}.to");
+    match (&handler.to, handler.kind) {
+        (None, HandlerKind::Forward) => report.problem(&format!("{path}.kind"), "a forward handler needs to, the topic that gets a copy"),
+        (None, _) => {}
+        (Some(to), HandlerKind::Forward) if *to == config.dlq.topic => {
+            report.problem(&key, format!("`{to}` is dlq.topic: dead letters alone belong there"));
+        }
+        (Some(to), HandlerKind::Forward) => drop(report.expect(&key, text::topic(to))),
+        (Some(_), _) => report.problem(&key, "is a key of kind = \"forward\" alone"),
     }
 }
 

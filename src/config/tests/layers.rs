@@ -196,7 +196,7 @@ fn the_table_of_keys_and_the_reference_file_name_the_same_keys() {
     }
     let full = toml::to_string(&full).unwrap();
     // Keys that exclude another one of their example.
-    let full = ["url", "http", "route"].iter().fold(full, |full, key| full.replace(&format!("\n{key} = "), &format!("\n# {key} = ")));
+    let full = ["url", "http", "route", "to"].iter().fold(full, |full, key| full.replace(&format!("\n{key} = "), &format!("\n# {key} = ")));
     load().file(&full).ok();
 }
 
@@ -216,7 +216,9 @@ fn the_words_of_each_choice_are_the_words_of_its_type() {
             format!("[[schedules]]\nname = \"a\"\ncron = \"@daily\"\nhttp = \"http://h\"\n{key} = \"{word}\"")
         }
         Some("kind") => {
-            format!("[[handlers]]\nname = \"a\"\nkind = \"{word}\"\n{}", if word == "http" { "url = \"http://h\"" } else { "" })
+            let needs = [("http", "url = \"http://h\""), ("forward", "to = \"a\"")];
+            let needs = needs.iter().find(|(kind, _)| *kind == word).map_or("", |(_, keys)| *keys);
+            format!("[[handlers]]\nname = \"a\"\nkind = \"{word}\"\n{needs}")
         }
         Some(key) => format!("[[handlers]]\nname = \"a\"\nkind = \"http\"\nurl = \"http://h\"\n{key} = \"{word}\""),
         None => format!("{path} = \"{word}\""),

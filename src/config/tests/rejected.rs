@@ -35,7 +35,7 @@ fn every_problem_is_in_one_report_with_its_origin() {
   F:2: unknown key `kafka.brokrs`; did you mean `kafka.brokers`?
   F:4: `engine.drain_timeout`: `25` is no duration; write it like \"25s\"
   F:5: `engine.concurrency`: `0` is no whole number from 1 to 65536
-  F:8: `handlers[0].kind`: `htp` is none of log, http; did you mean \"http\"?
+  F:8: `handlers[0].kind`: `htp` is none of log, http, forward; did you mean \"http\"?
   F:11: `handlers[1].kind`: an http handler needs url, or discover for an app with Dapr's routes
   F:13: `dlq.topic`: `a b` is no topic name: letters, digits, `.`, `_` and `-` only
   env WORKER_PUBLISH__API_TOKEN_FILE: cannot read the secret `publish.api_token` from /nonexistent/token: No such file or directory (os error 2)
@@ -137,13 +137,24 @@ fn handlers_are_checked() {
         &handler("kind = \"log\"\nevents = [\"*.created\"]"),
         "F:4: `handlers[0].events`: `*.created` is no type pattern; a star stands for whole segments at the end",
     );
+    rejects(&handler("kind = \"forward\""), "F:3: `handlers[0].kind`: a forward handler needs to, the topic that gets a copy");
+    rejects(&handler("kind = \"log\"\nto = \"a\""), "F:4: `handlers[0].to`: is a key of kind = \"forward\" alone");
+    rejects(
+        &handler("kind = \"forward\"\nto = \"a b\""),
+        "F:4: `handlers[0].to`: `a b` is no topic name: letters, digits, `.`, `_` and `-` only",
+    );
+    rejects(&handler("kind = \"forward\"\nto = \"dlq\""), "F:4: `handlers[0].to`: `dlq` is dlq.topic: dead letters alone belong there");
+    rejects(&handler("kind = \"forward\"\nto = \"a\"\nurl = \"http://h\""), "F:5: `handlers[0].url`: is a key of kind = \"http\" alone");
     rejects(&handler("kind = \"log\"\ntimeout = \"0s\""), "F:4: `handlers[0].timeout`: 0s is not between 1ms and 1h");
     rejects(&handler("kind = \"log\"\nconcurrency = 0"), "F:4: `handlers[0].concurrency`: `0` is no whole number from 1 to 65536");
     rejects(
         "[[handlers]]\nkind = \"log\"",
         "F:1: `handlers[0]`: `name` is missing (unique: a metric label, and part of every retry and dead letter)",
     );
-    rejects(&handler("events = [\"*\"]"), "F:1: `handlers[0]`: `kind` is missing (a log line per event, or delivery to an app)");
+    rejects(
+        &handler("events = [\"*\"]"),
+        "F:1: `handlers[0]`: `kind` is missing (a log line per event, delivery to an app, or a copy on another topic)",
+    );
     rejects(
         "[[handlers]]\nname = \"a b\"\nkind = \"log\"",
         "F:2: `handlers[0].name`: `a b` is no name: 1 to 64 letters, digits, `.`, `_` and `-`",
