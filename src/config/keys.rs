@@ -206,7 +206,7 @@ const SCHEDULE: &[Key] = &[
         "catch_up",
         Kind::Choice(&["skip", "once", "all"]),
         "\"skip\"",
-        "ticks missed by more than a minute: none, the latest, or each, at most the newest 100",
+        "ticks missed by more than a minute: none, the latest, or each (http: with overlap = allow), at most the newest 100",
     ),
     entry("jitter", Kind::Duration, "\"0s\"", "each tick fires up to this much later, the same on every replica"),
 ];

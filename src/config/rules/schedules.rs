@@ -83,6 +83,9 @@ fn check_http(schedule: &ScheduleConfig, path: &str, report: &mut Report<'_>) {
     if schedule.timeout.is_zero() || schedule.timeout > LONGEST_RUN {
         report.problem(&format!("{path}.timeout"), format!("{} is not between 1ms and 1h", show(schedule.timeout)));
     }
+    if schedule.catch_up == CatchUp::All && schedule.overlap == Overlap::Skip {
+        report.problem(&format!("{path}.catch_up"), "\"all\" fires many ticks at once: with http it needs overlap = \"allow\"");
+    }
     if let Some(route) = &schedule.route {
         let has_path = url.split_once("://").and_then(|(_, rest)| rest.split_once('/')).is_some_and(|(_, path)| !path.is_empty());
         if has_path {

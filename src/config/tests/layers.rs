@@ -213,7 +213,8 @@ fn the_words_of_each_choice_are_the_words_of_its_type() {
     let table = |path: &str, word: &str| match path.strip_prefix("handlers[].") {
         None if path.starts_with("schedules[].") => {
             let key = &path["schedules[].".len()..];
-            format!("[[schedules]]\nname = \"a\"\ncron = \"@daily\"\nhttp = \"http://h\"\n{key} = \"{word}\"")
+            let target = if key == "overlap" { "http = \"http://h\"" } else { "" };
+            format!("[[schedules]]\nname = \"a\"\ncron = \"@daily\"\n{target}\n{key} = \"{word}\"")
         }
         Some("kind") => {
             let needs = [("http", "url = \"http://h\""), ("forward", "to = \"a\"")];

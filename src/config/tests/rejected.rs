@@ -398,6 +398,11 @@ fn schedules_are_checked() {
         "F:5: `schedules[0].route`: goes with an http that has no path, the app's address; keep one of the two paths",
     );
     rejects(&hourly("http = \"http://h\"\nroute = \"x y\""), "F:5: `schedules[0].route`: `x y` is no path; write it like \"/tick\"");
+    rejects(
+        &hourly("http = \"http://h\"\ncatch_up = \"all\""),
+        "F:5: `schedules[0].catch_up`: \"all\" fires many ticks at once: with http it needs overlap = \"allow\"",
+    );
+    load().file(&hourly("http = \"http://h\"\ncatch_up = \"all\"\noverlap = \"allow\"")).ok();
     rejects(&hourly("http = \"http://h\"\ntimeout = \"2h\""), "F:5: `schedules[0].timeout`: 2h is not between 1ms and 1h");
     rejects(&hourly("overlap = \"wait\""), "F:4: `schedules[0].overlap`: `wait` is none of skip, allow");
     rejects(&hourly("catch_up = \"none\""), "F:4: `schedules[0].catch_up`: `none` is none of skip, once, all");
