@@ -1,0 +1,142 @@
+//! The Kafka and Redis under test, and the topic that every row reads: made once, kept while the stack lives.
+
+use std::{
+    fmt::Write as _,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use rdkafka::{
+    ClientConfig,
+    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
+    client::DefaultClientContext,
+    consumer::{BaseConsumer, Consumer},
+    error::{KafkaError, RDKafkaErrorCode},
+    producer::{BaseProducer, BaseRecord, Producer},
+};
+
+use crate::usage::{self, Processes};
+
+/// Partitions of every topic here.
+pub const PARTITIONS: i32 = 12;
+/// Users of the stream.
+const USERS: u64 = 10_000;
+const WAIT: Duration = Duration::from_secs(30);
+
+/// Addresses of a running Kafka and Redis.
+#[derive(Debug, Clone)]
+pub struct Stack {
+    /// `host:port`.
+    pub brokers: String,
+    /// `redis://host:port`.
+    pub redis: String,
+}
+
+impl Stack {
+    /// As `tests/stack` tells them; `None` where it was not asked, an error with `CI=true`.
+    pub fn from_env() -> anyhow::Result<Option<Self>> {
+        let var = |name: &str| std::env::var(name).ok();
+        match (var("WORKER_TEST_KAFKA"), var("WORKER_TEST_REDIS")) {
+            (Some(brokers), Some(redis)) => Ok(Some(Self { brokers, redis })),
+            _ if var("CI").as_deref() == Some("true") => {
+                anyhow::bail!("WORKER_TEST_KAFKA and WORKER_TEST_REDIS are not set; run `make bench`")
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// The processes behind the addresses, where they run on this machine.
+    pub fn processes(&self) -> Processes {
+        let port = |address: &str| address.rsplit(':').next()?.parse().ok();
+        let listener = |address: &str| port(address).and_then(usage::listener);
+        Processes { broker: listener(&self.brokers), redis: listener(&self.redis) }
+    }
+
+    /// A client's configuration.
+    pub fn client(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", &self.brokers);
+        config
+    }
+
+    /// A topic that holds `events` events, written where it is new.
+    ///
+    /// # Errors
+    /// Where the broker does not take them.
+    pub fn filled_topic(&self, events: u64) -> anyhow::Result<String> {
+        let topic = format!("bench-{events}");
+        self.create(&topic)?;
+        if self.count(&topic)? == events {
+            return Ok(topic);
+        }
+        eprintln!("writing {events} events");
+        let producer: BaseProducer = self
+            .client()
+            .set("enable.idempotence", "true")
+            .set("queue.buffering.max.messages", "200000")
+            .set("linger.ms", "20")
+            .create()?;
+        let now = chrono::Utc::now();
+        for number in 0..events {
+            let (user, event) = event(number, now);
+            let mut record = BaseRecord::to(&topic).key(&user).payload(&event);
+            while let Err((error, back)) = producer.send(record) {
+                anyhow::ensure!(error == KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), "not written: {error}");
+                producer.poll(Duration::from_millis(10));
+                record = back;
+            }
+        }
+        producer.flush(WAIT)?;
+        anyhow::ensure!(self.count(&topic)? == events, "{topic} does not hold {events} events; remove the stack and start anew");
+        Ok(topic)
+    }
+
+    /// Makes a topic, where it is missing.
+    ///
+    /// # Errors
+    /// Where the broker does not make it.
+    pub fn create(&self, topic: &str) -> anyhow::Result<()> {
+        let admin: AdminClient<DefaultClientContext> = self.client().create()?;
+        let wanted = NewTopic::new(topic, PARTITIONS, TopicReplication::Fixed(1));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let answers = runtime.block_on(admin.create_topics([&wanted], &AdminOptions::new().operation_timeout(Some(WAIT))))?;
+        for answer in answers {
+            match answer {
+                Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+                Err((topic, code)) => anyhow::bail!("topic {topic}: {code}"),
+            }
+        }
+        Ok(())
+    }
+
+    fn count(&self, topic: &str) -> anyhow::Result<u64> {
+        let consumer: BaseConsumer = self.client().set("group.id", "bench-count").create()?;
+        let mut sum = 0;
+        for partition in 0..PARTITIONS {
+            let (low, high) = consumer.fetch_watermarks(topic, partition, WAIT).with_context(|| format!("end of {topic}:{partition}"))?;
+            sum += u64::try_from(high - low).unwrap_or_default();
+        }
+        Ok(sum)
+    }
+}
+
+/// A name that no other measurement has: for groups and key prefixes.
+pub fn unique(what: &str) -> String {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    format!("bench-{what}-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// The event of a number and its user: 400 bytes in the canonical shape.
+pub fn event(number: u64, now: chrono::DateTime<chrono::Utc>) -> (String, String) {
+    // Not one user after the other: neighbours in the log are different users, repeats come at every distance.
+    let user = format!("user-{:05}", (number.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) % USERS);
+    let at = now.format("%Y-%m-%dT%H:%M:%SZ");
+    let id = uuid::Uuid::from_u64_pair(number.wrapping_mul(0x2545_F491_4F6C_DD1D), number);
+    let mut event = String::with_capacity(420);
+    let _ = write!(
+        event,
+        r#"{{"event_id":"{id}","event_type":"task.created","event_version":"1.0","timestamp":"{at}","source":"todo-backend","data":{{"task_id":{number},"user_id":"{user}","title":"Buy groceries","description":"Milk, eggs, bread","priority":"high","created_at":"{at}"}},"metadata":{{"correlation_id":"req_{number:016}","user_id":"{user}"}}}}"#
+    );
+    (user, event)
+}
