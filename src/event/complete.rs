@@ -9,6 +9,7 @@ use super::{
     catalog::{EventType, Version},
     envelope::Scalar,
     fields::{Fields, raw},
+    quick::Elsewhere,
     time,
     view::View,
 };
@@ -42,6 +43,20 @@ pub(super) fn value(view: &View<'_>, facts: Facts<'_>) -> Value {
         }
     }
     Value::Object(object)
+}
+
+/// Whether what [`value`] would make is valid beyond doubt, found without making it; `false` says nothing.
+pub(super) fn surely_valid(view: &View<'_>, facts: Facts<'_>) -> bool {
+    let Some(kind) = facts.kind.filter(|kind| !kind.is_past(facts.version)) else { return false };
+    kind.schema.surely_takes(view.data(), |name, null| match (name, &view.head.task_id) {
+        ("user_id", _) => facts.user_id.map_or(Elsewhere::Absent, Elsewhere::Text),
+        ("task_id", Scalar::Absent | Scalar::Null) => Elsewhere::Absent,
+        ("task_id", Scalar::Text(text)) => Elsewhere::Text(text),
+        ("task_id", Scalar::Integer(number)) if i64::try_from(*number).is_ok() => Elsewhere::Integer,
+        _ if kind.lift.iter().any(|lifted| lifted == name) => Elsewhere::Unknown,
+        _ if !null && kind.fill.iter().any(|filled| filled == name) => Elsewhere::Time,
+        _ => Elsewhere::Absent,
+    })
 }
 
 /// The data as text fields; `None` where it is no object.
