@@ -11,6 +11,7 @@ pub mod doctor;
 pub mod events;
 pub mod healthcheck;
 pub mod import;
+pub mod plan;
 pub mod schedule;
 pub mod serve;
 pub mod store;
@@ -88,6 +89,8 @@ pub enum Command {
     Dlq(dlq::Args),
     /// Show which schedules there are, and when they fire
     Schedule(schedule::Args),
+    /// What a load needs: pods, partitions, memory, Redis
+    Plan(plan::Args),
     /// Make the store forget, for handling events again on purpose
     Store(store::Args),
     /// Check brokers, topics, permissions, store, clocks and apps: each ok, or the fix
@@ -109,6 +112,7 @@ impl Command {
             Self::Topics(args) => topics::run(args, &globals).await,
             Self::Dlq(args) => dlq::run(args, &globals).await,
             Self::Schedule(args) => schedule::run(args, &globals).await,
+            Self::Plan(args) => plan::run(args, &globals),
             Self::Store(args) => store::run(args, &globals).await,
             Self::Doctor(args) => doctor::run(args, &globals).await,
             Self::Import(args) => import::run(args, &globals),

@@ -8,6 +8,7 @@ pub mod outcome;
 pub mod event;
 pub mod retry;
 pub mod progress;
+pub mod capacity;
 pub mod telemetry;
 pub mod shutdown;
 pub mod health;
