@@ -22,6 +22,7 @@ pub mod handlers;
 pub mod ticks;
 pub mod sidecar;
 pub mod http;
+pub mod grpc;
 pub mod roles;
 pub mod cli;
 

@@ -5,3 +5,4 @@ pub mod bulk;
 pub mod error;
 pub mod metadata;
 pub mod pubsub;
+pub mod state;

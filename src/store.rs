@@ -5,6 +5,7 @@ pub mod memory;
 mod record;
 pub mod redis;
 pub mod ticks;
+pub mod state;
 
 use std::sync::Arc;
 

@@ -18,14 +18,6 @@ pub fn check(config: &Config, origins: &Origins, role: Option<Role>, problems: &
     handlers::check(config, role, &mut report);
     schedules::check(config, &mut report);
     listen::check(config, role, &mut report);
-    not_served(config, &mut report);
-}
-
-/// Keys that are read and checked, but that nothing in this version acts on: never silently.
-fn not_served(config: &Config, report: &mut Report<'_>) {
-    if !config.state.stores.is_empty() {
-        report.warning("state.stores", "this version does not serve Dapr's state API");
-    }
 }
 
 /// Where the checks write to.

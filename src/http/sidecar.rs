@@ -1,8 +1,9 @@
-//! Dapr's HTTP API: publish, health and metadata, as the sidecar's own paths, codes and bodies.
+//! Dapr's HTTP API: publish, state, health and metadata, as the sidecar's own paths, codes and bodies.
 
 mod about;
 mod answer;
 mod publish;
+mod state;
 
 use std::sync::Arc;
 
@@ -15,13 +16,15 @@ use axum::{
 };
 
 use super::body::Bodies;
-use crate::sidecar::{about::About, pubsub::PubSub};
+use crate::sidecar::{about::About, pubsub::PubSub, state::States};
 
 /// What the routes work with.
 #[derive(Clone)]
 pub struct Api {
     /// Publishes.
     pub pubsub: Arc<PubSub>,
+    /// Keeps state.
+    pub states: Arc<States>,
     /// Says what is running.
     pub about: Arc<About>,
     /// The memory for bodies.
@@ -39,6 +42,8 @@ pub fn router(api: Api) -> Router {
         .route("/v1.0/publish/{pubsub}/{*topic}", single)
         .route("/v1.0/publish/bulk/{pubsub}/{*topic}", bulk.clone())
         .route("/v1.0-alpha1/publish/bulk/{pubsub}/{*topic}", bulk)
+        .route("/v1.0/state/{store}", post(state::save).put(state::save))
+        .route("/v1.0/state/{store}/{key}", get(state::get).delete(state::delete).post(state::bulk).put(state::bulk))
         .route("/v1.0/metadata", get(about::metadata))
         .route("/v1.0/metadata/{key}", put(about::set))
         .route("/v1.0/{*path}", any(about::not_offered))

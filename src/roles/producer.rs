@@ -46,7 +46,8 @@ async fn serve(config: &Config, catalog: Arc<Catalog>, options: &Options, shutdo
         kafka.brokers = brokers.clients().brokers(),
         catalog = %catalog.origin(),
         http.listen = service.address(),
-        publish.listen = intake.address(),
+        publish.listen = intake.http_address(),
+        publish.grpc_listen = intake.grpc_address(),
         "producer started"
     );
     intake.warn_if_open(config);

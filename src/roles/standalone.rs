@@ -20,7 +20,8 @@ pub(super) async fn run(config: Config, catalog: Arc<Catalog>, options: Options,
         kafka.brokers = config.kafka.brokers,
         catalog = %catalog.origin(),
         http.listen = service.address(),
-        publish.listen = intake.address(),
+        publish.listen = intake.http_address(),
+        publish.grpc_listen = intake.grpc_address(),
         "standalone started"
     );
     intake.warn_if_open(&config);

@@ -38,6 +38,11 @@ pub struct ApiError {
 }
 
 impl ApiError {
+    /// One of which only the code matters.
+    pub fn plain(status: u16, grpc: GrpcCode, code: &'static str, message: String) -> Self {
+        Self { status, grpc, code, reason: code, message, resource: None, metadata: Vec::new() }
+    }
+
     fn pubsub(status: u16, grpc: GrpcCode, code: &'static str, reason: &'static str, pubsub: &str, message: String) -> Self {
         Self { status, grpc, code, reason, message, resource: Some(("pubsub", pubsub.into())), metadata: Vec::new() }
     }

@@ -134,7 +134,8 @@ impl PubSub {
             single.record.0.iter().map(|(name, value)| (name.clone(), Some(Bytes::copy_from_slice(value.as_bytes())))).collect();
         if target.raw {
             // No envelope carries it.
-            for (name, value) in [("traceparent", target.trace.parent), ("tracestate", target.trace.state)] {
+            let Trace { parent, state } = target.trace;
+            for (name, value) in [("traceid", parent), ("traceparent", parent), ("tracestate", state)] {
                 if !value.is_empty() && !single.record.0.contains_key(name) {
                     headers.push((name.to_owned(), Some(Bytes::copy_from_slice(value.as_bytes()))));
                 }

@@ -21,14 +21,19 @@ pub struct Measured<S> {
     metrics: Metrics,
 }
 
-impl<S: DedupeStore> Measured<S> {
+impl<S> Measured<S> {
     /// Wraps `store`, which counts as up until it fails.
     pub fn new(store: S, metrics: &Metrics) -> Self {
         metrics.store_up.set(1);
         Self { store, metrics: metrics.clone() }
     }
 
-    async fn seen<T>(&self, op: &'static str, call: BoxFuture<'_, Result<T, StoreError>>) -> Result<T, StoreError> {
+    /// What is measured.
+    pub(super) fn inner(&self) -> &S {
+        &self.store
+    }
+
+    pub(super) async fn seen<T>(&self, op: &'static str, call: BoxFuture<'_, Result<T, StoreError>>) -> Result<T, StoreError> {
         let started = Instant::now();
         let answer = call.await;
         self.metrics.store_duration.with_label_values(&[op]).observe(started.elapsed().as_secs_f64());

@@ -23,6 +23,7 @@ mod probe;
 mod scripts;
 mod setup;
 mod ticks;
+pub mod state;
 
 use std::{
     collections::HashMap,

@@ -11,6 +11,8 @@
 mod contract;
 #[path = "../contract/ticks.rs"]
 mod tick_contract;
+#[path = "../contract/state.rs"]
+mod contract_state;
 #[path = "../it/kafka_member.rs"]
 mod kafka_member;
 mod support;
@@ -30,7 +32,9 @@ mod lifecycle;
 mod main_job;
 mod schedules;
 mod secure;
+mod sidecar;
 mod standalone;
+mod state;
 mod store;
 mod store_forget;
 mod tail;

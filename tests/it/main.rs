@@ -8,6 +8,8 @@ mod config;
 mod contract;
 #[path = "../contract/ticks.rs"]
 mod tick_contract;
+#[path = "../contract/state.rs"]
+mod contract_state;
 mod demo;
 mod engine;
 mod engine_faults;
@@ -30,7 +32,9 @@ mod kafka_member;
 mod kafka_source;
 mod rig;
 mod sidecar_about;
+mod sidecar_grpc;
 mod sidecar_publish;
+mod sidecar_state;
 mod store;
 mod support;
 mod ticks;

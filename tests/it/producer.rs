@@ -96,10 +96,11 @@ fn brokers_that_do_not_answer_in_time_are_named() {
 #[test]
 fn a_port_in_use_is_an_error_that_names_its_key() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-    for key in ["http.listen", "publish.listen"] {
+    let free = ["http.listen", "publish.listen", "publish.grpc_listen"].map(|key| (key, format!("{key}=127.0.0.1:0")));
+    for (key, _) in &free {
         let taken = format!("{key}={}", taken.local_addr().unwrap());
-        let other = if key == "http.listen" { "publish.listen=127.0.0.1:0" } else { "http.listen=127.0.0.1:0" };
-        let args = [&EMBEDDED[..], &["--set", &taken, "--set", other]].concat();
+        let mut args = EMBEDDED.to_vec();
+        args.extend(free.iter().flat_map(|(_, free)| ["--set", free.as_str()]).chain(["--set", &taken]));
         let output = worker(&args).stdin(Stdio::null()).output().unwrap();
         let told = stderr(&output);
         assert_eq!(output.status.code(), Some(1), "{told}");
@@ -117,7 +118,8 @@ struct Service {
 
 impl Service {
     fn start(args: &[&str]) -> Self {
-        let listen = ["--set", "http.listen=127.0.0.1:0", "--set", "publish.listen=127.0.0.1:0"];
+        let free = ["http.listen=127.0.0.1:0", "publish.listen=127.0.0.1:0", "publish.grpc_listen=127.0.0.1:0"];
+        let listen: Vec<_> = free.into_iter().flat_map(|free| ["--set", free]).collect();
         let mut child = worker(&[&listen[..], args].concat()).stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let (send, logs) = mpsc::channel();
         let lines = BufReader::new(child.stderr.take().unwrap()).lines();

@@ -251,7 +251,7 @@ async fn the_callers_trace_context_goes_with_the_event() {
     assert_eq!(headers(&sidecar.last()), []);
     let raw = event().to_string();
     assert_eq!(sidecar.send("POST", &format!("{ORDERS}?metadata.rawPayload=true"), &traced, raw).await.status, 204);
-    let expected = [("rawPayload", "true"), ("traceparent", trace), ("tracestate", "a=1")];
+    let expected = [("rawPayload", "true"), ("traceid", trace), ("traceparent", trace), ("tracestate", "a=1")];
     assert_eq!(headers(&sidecar.last()), expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
     let malformed = [("content-type", "application/json"), ("traceparent", "nonsense"), ("tracestate", "a=1")];
     assert_eq!(sidecar.send("POST", ORDERS, &malformed, event().to_string()).await.status, 204);

@@ -20,6 +20,12 @@ const SCHEMES: &[&str] = &[
 pub(super) fn check(config: &Config, role: Option<Role>, report: &mut Report<'_>) {
     let store = &config.store;
     if store.is_memory() {
+        if role == Some(Role::Producer) && !config.state.stores.is_empty() {
+            report.warning(
+                "state.stores",
+                "with store.url = \"memory\" state is kept in this process, at most 64 MiB of it, and ends with it",
+            );
+        }
         if role == Some(Role::Consumer) && !config.kafka.is_embedded() {
             report.warning(
                 "store.url",

@@ -66,6 +66,6 @@ pub(super) async fn set(State(api): State<Api>, Path(key): Path<String>, request
 }
 
 pub(super) async fn not_offered(uri: Uri) -> Response {
-    let message = format!("this worker does not offer {}; of Dapr's API it serves publish, metadata and healthz", uri.path());
+    let message = format!("this worker does not offer {}; of Dapr's API it serves publish, state, metadata and healthz", uri.path());
     answer::plain(404, "ERR_API_UNIMPLEMENTED", &message)
 }

@@ -1,6 +1,9 @@
 //! One connection to Redis: made when first needed, made again when lost, never waited for longer than a limit.
 
-use std::time::{Duration, Instant};
+use std::{
+    future::Future,
+    time::{Duration, Instant},
+};
 
 use redis::{
     AsyncConnectionConfig, Client, ConnectionAddr, ErrorKind, FromRedisValue, Pipeline, RedisError, RedisResult, ServerErrorKind,
@@ -35,12 +38,25 @@ impl Default for Timing {
     }
 }
 
+/// What each new connection is made ready with before its first use.
+pub(super) trait Ready: Send + Sync {
+    /// Makes Redis know the scripts that are called by their hash.
+    fn load_all(&self) -> Pipeline;
+
+    /// Loads the scripts, and refuses a server that cannot be used.
+    fn ready(
+        &self,
+        connection: &mut MultiplexedConnection,
+        explain: &(dyn Fn(&RedisError) -> StoreError + Sync),
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+}
+
 /// The connection and what is needed to make it again.
-pub(super) struct Link {
+pub(super) struct Link<S = Setup> {
     client: Client,
     address: String,
     timing: Timing,
-    setup: Setup,
+    setup: S,
     state: Mutex<State>,
 }
 
@@ -52,9 +68,9 @@ struct State {
     pause: Duration,
 }
 
-impl Link {
+impl<S: Ready> Link<S> {
     /// Reads the address, connects to nothing yet. `setup` is run on each new connection.
-    pub(super) fn new(url: &str, timing: Timing, setup: Setup) -> Result<Self, StoreError> {
+    pub(super) fn new(url: &str, timing: Timing, setup: S) -> Result<Self, StoreError> {
         let refused = |why: String| Err(StoreError::Refused(format!("store.url: {why}")));
         let scheme = url.split_once("://").map_or("", |(scheme, _)| scheme);
         match scheme {
@@ -87,7 +103,7 @@ impl Link {
         &self.timing
     }
 
-    pub(super) fn setup(&self) -> &Setup {
+    pub(super) fn setup(&self) -> &S {
         &self.setup
     }
 
@@ -101,7 +117,7 @@ impl Link {
             match answer {
                 // Redis forgets scripts at a restart and at SCRIPT FLUSH.
                 Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
-                    self.setup.scripts.load_all().exec_async(&mut connection).await?;
+                    self.setup.load_all().exec_async(&mut connection).await?;
                     pipeline.query_async(&mut connection).await
                 }
                 answer => answer,
@@ -186,16 +202,16 @@ impl Link {
 
     /// What an error means to the engine, and whether the connection is of no more use.
     pub(super) fn explain(&self, error: &RedisError) -> (StoreError, bool) {
-        use ServerErrorKind as S;
+        use ServerErrorKind as E;
         let text = error.to_string();
         let address = &self.address;
         let away = |what: &str| StoreError::Unavailable(format!("redis {address}: {what}"));
         match error.kind() {
             ErrorKind::Io | ErrorKind::Parse => (away(&text), true),
             ErrorKind::AuthenticationFailed => (StoreError::Refused(format!("redis {address}: user or password not accepted")), true),
-            ErrorKind::Server(S::BusyLoading) => (away("still loading its data"), false),
-            ErrorKind::Server(S::ReadOnly) => (away("is a read-only replica; waiting for the primary"), true),
-            ErrorKind::Server(S::MasterDown | S::TryAgain | S::ClusterDown) => (away(&text), true),
+            ErrorKind::Server(E::BusyLoading) => (away("still loading its data"), false),
+            ErrorKind::Server(E::ReadOnly) => (away("is a read-only replica; waiting for the primary"), true),
+            ErrorKind::Server(E::MasterDown | E::TryAgain | E::ClusterDown) => (away(&text), true),
             // Code of its own in Redis 7; in the text of a script's error before.
             _ if text.contains("OOM") => {
                 (away("out of memory (maxmemory reached); nothing more is written until it has room: raise maxmemory"), false)

@@ -48,7 +48,7 @@ pub(super) struct Script {
 }
 
 impl Script {
-    fn new(code: &'static str) -> Self {
+    pub(super) fn new(code: &'static str) -> Self {
         Self { code, hash: redis::Script::new(code).get_hash().to_owned() }
     }
 
@@ -57,6 +57,15 @@ impl Script {
         let mut cmd = redis::cmd("EVALSHA");
         cmd.arg(&self.hash).arg(keys);
         cmd
+    }
+
+    /// Makes Redis know these, in one exchange.
+    pub(super) fn load<'s>(scripts: impl IntoIterator<Item = &'s Self>) -> redis::Pipeline {
+        let mut pipeline = redis::pipe();
+        for script in scripts {
+            pipeline.cmd("SCRIPT").arg("LOAD").arg(script.code).ignore();
+        }
+        pipeline
     }
 }
 
@@ -100,13 +109,9 @@ impl Scripts {
 
     /// Makes Redis know all of them, in one exchange.
     pub(super) fn load_all(&self) -> redis::Pipeline {
-        let mut pipeline = redis::pipe();
         let leases = [&self.begin, &self.finish, &self.save, &self.load, &self.acquire, &self.renew, &self.release];
         let ticks = [&self.tick_enter, &self.tick_claim, &self.tick_keep];
-        for script in leases.into_iter().chain(ticks) {
-            pipeline.cmd("SCRIPT").arg("LOAD").arg(script.code).ignore();
-        }
-        pipeline
+        Script::load(leases.into_iter().chain(ticks))
     }
 }
 

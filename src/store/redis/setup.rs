@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use redis::{RedisError, aio::MultiplexedConnection};
 
-use super::{ledger::Ledger, probe::ServerInfo, scripts::Scripts};
+use super::{ledger::Ledger, link::Ready, probe::ServerInfo, scripts::Scripts};
 use crate::{engine::ports::StoreError, event::record::TopicPartition};
 
 /// Names of the keys of one consumer group.
@@ -79,9 +79,13 @@ pub(super) struct Setup {
     pub(super) allow_eviction: bool,
 }
 
-impl Setup {
+impl Ready for Setup {
+    fn load_all(&self) -> redis::Pipeline {
+        self.scripts.load_all()
+    }
+
     /// Loads the scripts, writes or reads the geometry, learns the time, and refuses a server that would lose or hide verdicts.
-    pub(super) async fn ready(
+    async fn ready(
         &self,
         connection: &mut MultiplexedConnection,
         explain: &(dyn Fn(&RedisError) -> StoreError + Sync),
@@ -111,7 +115,9 @@ impl Setup {
         self.ledger.forget_expiry();
         Ok(())
     }
+}
 
+impl Setup {
     /// Writes this worker's geometry where there is none, and asks which one counts: the only answer that these two commands give.
     pub(super) fn ask_geometry(&self, pipeline: &mut redis::Pipeline) {
         let key = self.keys.geometry();

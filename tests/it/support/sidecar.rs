@@ -7,6 +7,7 @@ use worker::{
     config::Config,
     engine::ports::Message,
     event::Catalog,
+    grpc,
     health::{Health, Part, Reporter},
     http::{
         auth::{self, Token},
@@ -14,7 +15,8 @@ use worker::{
         sidecar,
     },
     publish::Publishing,
-    sidecar::{about::About, pubsub::PubSub},
+    sidecar::{about::About, pubsub::PubSub, state::States},
+    store::state::memory::MemoryState,
     telemetry::Metrics,
 };
 
@@ -22,6 +24,7 @@ use super::{Served, client, config, publisher::FakePublisher, serve};
 
 pub struct Sidecar {
     pub served: Served,
+    pub grpc: Served,
     pub publisher: Arc<FakePublisher>,
     pub health: Health,
     pub brokers: Reporter,
@@ -69,13 +72,15 @@ impl Sidecar {
         let publishing = Arc::new(Publishing::new(&config, catalog, publisher.clone(), Metrics::new("producer")));
         let api = sidecar::Api {
             pubsub: Arc::new(PubSub::new(&config, publishing, brokers.clone())),
+            states: Arc::new(States::new(&config, (!config.state.stores.is_empty()).then(|| Arc::new(MemoryState::default()) as _))),
             about: Arc::new(About::new(&config, health.clone(), brokers.clone())),
             bodies: Bodies::default(),
         };
         let token = Token::new(config.publish.api_token.expose());
         let probes = sidecar::health(Arc::clone(&api.about));
+        let grpc = serve(grpc::router(api.clone(), token.clone())).await;
         let served = serve(sidecar::tidy(auth::guard(sidecar::router(api), token).merge(probes))).await;
-        Self { served, publisher, health, brokers }
+        Self { served, grpc, publisher, health, brokers }
     }
 
     pub async fn new() -> Self {
