@@ -22,6 +22,7 @@ mod lease;
 mod letters;
 mod limits;
 pub mod member;
+mod meters;
 mod ownership;
 mod partition;
 pub mod ports;

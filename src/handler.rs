@@ -46,15 +46,15 @@ pub trait Handler: Send + Sync + 'static {
 /// A [`Handler`] behind a pointer.
 pub trait DynHandler: Send + Sync + 'static {
     /// As [`Handler::handle`].
-    fn handle_boxed(&self, run: Run) -> BoxFuture<'_, HandlerResult>;
+    fn handle_boxed(self: Arc<Self>, run: Run) -> BoxFuture<'static, HandlerResult>;
 
     /// As [`Handler::dead_letter_topic`].
     fn dead_letter_topic(&self, topic: &str) -> Option<Arc<str>>;
 }
 
 impl<H: Handler> DynHandler for H {
-    fn handle_boxed(&self, run: Run) -> BoxFuture<'_, HandlerResult> {
-        Box::pin(self.handle(run))
+    fn handle_boxed(self: Arc<Self>, run: Run) -> BoxFuture<'static, HandlerResult> {
+        Box::pin(async move { self.handle(run).await })
     }
 
     fn dead_letter_topic(&self, topic: &str) -> Option<Arc<str>> {

@@ -78,7 +78,7 @@ impl Partition {
             if number < refetched.known {
                 self.drop_stub(id, stub);
                 let metrics = &self.shared.metrics;
-                metrics.events_settled.with_label_values(&[&*self.id.topic, &*self.shared.label(None), Settled::Duplicate.code()]).inc();
+                metrics.events_settled.with_label_values(&[&*self.id.topic, self.shared.unknown(), Settled::Duplicate.code()]).inc();
                 continue;
             }
             while records.next_if(|record| record.offset() < stub.offset()).is_some() {}

@@ -5,9 +5,10 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 use super::{
-    Label, dead,
+    dead,
     guard::NoAnswer,
     lane::{LaneId, Stage},
+    meters::TypeId,
     partition::{Io, Partition},
     ports::Check,
     work::{Part, PartState, Subject, Verdict, Work},
@@ -113,8 +114,8 @@ impl Partition {
             lane.queued_bytes -= bytes;
             let work = match self.begin(record, now) {
                 Ok(work) => work,
-                Err((offset, settled, event)) => {
-                    self.settle_now(id, offset, bytes, settled, &event);
+                Err((offset, settled, kind)) => {
+                    self.settle_now(id, offset, bytes, settled, kind);
                     return false;
                 }
             };
@@ -136,19 +137,19 @@ impl Partition {
     }
 
     /// A record at its turn: work for its handlers or the DLQ; or what settles without a run: expired, unrouted, skipped.
-    fn begin(&mut self, record: Record, now: Instant) -> Result<Box<Work>, (i64, Settled, Label)> {
+    fn begin(&mut self, record: Record, now: Instant) -> Result<Box<Work>, (i64, Settled, TypeId)> {
         let offset = record.offset();
         let hint = self.hints.remove(&offset);
         let subject = self.shared.decode(record);
-        let label = self.shared.label(subject.event_type());
+        let kind = self.meters.type_of(self.shared.label(&subject));
         let parts = match &subject {
             Subject::Rejected(rejected) if rejected.reason == DeadReason::UnknownType && self.shared.options.skip_unknown => {
-                return Err((offset, Settled::Dropped, label));
+                return Err((offset, Settled::Dropped, kind));
             }
             Subject::Rejected(_) => Vec::new(),
             Subject::Event(event) => {
                 if event.expires().is_some_and(|at| at <= self.shared.clock.now()) {
-                    return Err((offset, Settled::Expired, label));
+                    return Err((offset, Settled::Expired, kind));
                 }
                 self.parts_of(event)
             }
@@ -159,6 +160,7 @@ impl Partition {
         let schedule = self.shared.schedules.schedule_for(subject.event_type().unwrap_or_default());
         let mut work = Box::new(Work {
             offset,
+            kind,
             member,
             parts,
             subject,
@@ -182,7 +184,7 @@ impl Partition {
             work.restore_attempts(hint.attempts, due, store_ms);
         }
         if is_event && work.parts.is_empty() {
-            return Err((offset, Settled::Unrouted, label));
+            return Err((offset, Settled::Unrouted, kind));
         }
         Ok(work)
     }

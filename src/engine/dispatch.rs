@@ -1,9 +1,15 @@
 //! Permits and runs: a checked head's handlers run as soon as limits and lease allow.
 
-use std::{collections::VecDeque, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
 
-use futures_util::FutureExt;
-use tokio::time::Instant;
+use futures_util::{FutureExt, future::BoxFuture};
+use tokio::time::{Instant, timeout_at};
 
 use super::{
     lane::{LaneId, Stage},
@@ -12,7 +18,13 @@ use super::{
     partition::{Io, Partition},
     work::{PartState, Subject},
 };
-use crate::{handler::Run, outcome::Outcome};
+use crate::{
+    handler::Run,
+    outcome::{HandlerResult, Outcome},
+};
+
+/// Runs that end at once may take this much of the partition's time before its other work has its turn.
+const AT_ONCE: Duration = Duration::from_millis(1);
 
 /// How a run ended.
 pub(super) struct RunDone {
@@ -97,17 +109,23 @@ impl Partition {
 
     /// Starts what has a permit; asks for permits in turn where there is none.
     pub(super) fn dispatch(&mut self) {
+        self.more_runs = false;
         if self.queues.len == 0 {
             return;
         }
-        if !self.may_run(Instant::now()) {
+        let now = Instant::now();
+        if !self.may_run(now) {
             self.stalled = true;
             self.queues.give_back();
             return;
         }
+        let until = now + AT_ONCE;
         for number in 0..self.queues.queues.len() {
             let (handler, kind) = (number / Kind::ALL.len(), Kind::ALL[number % Kind::ALL.len()]);
             while !self.queues.queues[number].waiting.is_empty() {
+                if self.more_runs {
+                    break;
+                }
                 let queue = &mut self.queues.queues[number];
                 let Some(permit) =
                     queue.granted.take().or_else(|| if queue.asked { None } else { self.shared.permits.try_acquire(handler, kind) })
@@ -119,9 +137,17 @@ impl Partition {
                     }
                     break;
                 };
-                if let Some((id, part)) = queue.waiting.pop_front() {
-                    self.queues.len -= 1;
-                    self.start_run(id, part, handler, permit);
+                let Some((id, part)) = queue.waiting.pop_front() else { break };
+                self.queues.len -= 1;
+                let Some(run) = self.run_of(id, part) else { continue };
+                match self.start_run(id, part, handler, run, permit) {
+                    Started::Goes => {}
+                    Started::Ended { done, permit, at } => {
+                        self.on_run(done);
+                        // The next run may have it: nobody was let wait for longer than this.
+                        self.queues.queues[number].granted = Some(permit);
+                        self.more_runs = at >= until;
+                    }
                 }
             }
             // A permit that nobody here needs belongs to the others.
@@ -135,28 +161,64 @@ impl Partition {
         queue.granted = Some(permit).filter(|_| !queue.waiting.is_empty());
     }
 
-    fn start_run(&mut self, lane: LaneId, part: usize, handler: usize, permit: Permit) {
-        let Some(work) = &self.lanes[lane].work else { return };
-        let Subject::Event(event) = &work.subject else { return };
+    fn run_of(&self, lane: LaneId, part: usize) -> Option<Run> {
+        let work = self.lanes[lane].work.as_ref()?;
+        let Subject::Event(event) = &work.subject else { return None };
         let epoch = match &self.lease {
             LeaseState::Held(held) => held.lease.epoch,
             // Never lower than what handlers have seen.
             LeaseState::Asking | LeaseState::Gone => self.map_epoch,
         };
-        let run = Run { event: Arc::clone(event), attempt: work.parts[part].attempts + 1, epoch, cancelled: self.cancelled.clone() };
+        Some(Run { event: Arc::clone(event), attempt: work.parts[part].attempts + 1, epoch, cancelled: self.cancelled.clone() })
+    }
+
+    /// Begins a run. Many end without waiting for anything: those need no place among the runs that go on, and no time limit.
+    fn start_run(&mut self, lane: LaneId, part: usize, handler: usize, run: Run, permit: Permit) -> Started {
         let binding = &self.shared.registry.bindings()[handler];
         let (call, limit) = (Arc::clone(&binding.handler), binding.timeout);
-        self.runs.push(Box::pin(async move {
-            let started = Instant::now();
-            let answer = AssertUnwindSafe(async move { tokio::time::timeout(limit, call.handle_boxed(run)).await }).catch_unwind().await;
-            let outcome = match answer {
-                Ok(Ok(result)) => Outcome::Answered(result),
-                Ok(Err(_elapsed)) => Outcome::TimedOut(limit),
-                Err(panic) => Outcome::Panicked(panic_message(&*panic)),
-            };
-            drop(permit);
-            RunDone { lane, part, handler, outcome, took: started.elapsed() }
-        }));
+        let started = Instant::now();
+        let done = move |outcome, at: Instant| RunDone { lane, part, handler, outcome, took: at - started };
+        let mut answer = match catch_unwind(AssertUnwindSafe(|| call.handle_boxed(run))) {
+            Ok(answer) => answer,
+            Err(panic) => {
+                let at = Instant::now();
+                return Started::Ended { done: done(Outcome::Panicked(panic_message(&*panic)), at), permit, at };
+            }
+        };
+        // Whoever goes on is polled again, with a waker, before the partition waits.
+        let mut context = Context::from_waker(Waker::noop());
+        let outcome = match catch_unwind(AssertUnwindSafe(|| answer.as_mut().poll(&mut context))) {
+            Ok(Poll::Ready(result)) => Outcome::Answered(result),
+            Err(panic) => Outcome::Panicked(panic_message(&*panic)),
+            Ok(Poll::Pending) => {
+                let end = started + limit;
+                self.runs.push(Box::pin(async move {
+                    let outcome = finish(answer, end, limit).await;
+                    drop(permit);
+                    done(outcome, Instant::now())
+                }));
+                return Started::Goes;
+            }
+        };
+        let at = Instant::now();
+        Started::Ended { done: done(outcome, at), permit, at }
+    }
+}
+
+/// How a run began.
+enum Started {
+    /// It waits for something.
+    Goes,
+    /// It has ended already.
+    Ended { done: RunDone, permit: Permit, at: Instant },
+}
+
+/// The rest of a run, up to its time limit.
+async fn finish(answer: BoxFuture<'static, HandlerResult>, end: Instant, limit: Duration) -> Outcome {
+    match AssertUnwindSafe(timeout_at(end, answer)).catch_unwind().await {
+        Ok(Ok(result)) => Outcome::Answered(result),
+        Ok(Err(_elapsed)) => Outcome::TimedOut(limit),
+        Err(panic) => Outcome::Panicked(panic_message(&*panic)),
     }
 }
 

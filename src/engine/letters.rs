@@ -76,13 +76,13 @@ impl Partition {
             return;
         }
         let Some(work) = &self.lanes[id].work else { return };
-        let label = self.shared.label(work.subject.event_type());
-        self.shared.metrics.dead_letters.with_label_values(&[&*self.id.topic, &*label, cause.reason.code()]).inc();
+        let label = self.meters.label(work.kind);
+        self.shared.metrics.dead_letters.with_label_values(&[&*self.id.topic, label, cause.reason.code()]).inc();
         tracing::error!(
-            event.id = work.subject.id(), event.r#type = &*label, dlq.reason = cause.reason.code(), dlq.partition = acked.partition, dlq.offset = acked.offset,
+            event.id = work.subject.id(), event.r#type = &**label, dlq.reason = cause.reason.code(), dlq.partition = acked.partition, dlq.offset = acked.offset,
             kafka.partition = %self.id, kafka.offset = work.offset, retry.attempts = cause.attempts, handler = cause.handlers, error = cause.error, "event dead-lettered"
         );
-        self.shared.alerts.dead_letter(&label, cause, &self.id, work.offset);
+        self.shared.alerts.dead_letter(label, cause, &self.id, work.offset);
         self.finish(id);
     }
 }

@@ -2,7 +2,11 @@
 
 use std::{
     collections::{HashSet, VecDeque},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    hash::{BuildHasher, Hasher, RandomState},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -85,9 +89,14 @@ impl Permits {
     }
 }
 
+/// Parts of [`AtWork`], so that partitions seldom wait for each other.
+const AT_WORK_PARTS: usize = 16;
+
 /// Identities at work in this process: a second copy in another lane waits and asks the ledger again.
 #[derive(Debug, Clone, Default)]
-pub(super) struct AtWork(Arc<Mutex<HashSet<[u8; 16]>>>);
+pub(super) struct AtWork(Arc<[Mutex<Identities>; AT_WORK_PARTS]>);
+
+type Identities = HashSet<[u8; 16], ByIdentity>;
 
 /// One identity at work; dropping it lets the next copy ask.
 #[derive(Debug)]
@@ -99,18 +108,60 @@ pub(super) struct AtWorkGuard {
 impl AtWork {
     /// Enters `id`; `None`: it is at work already.
     pub(super) fn enter(&self, id: [u8; 16]) -> Option<AtWorkGuard> {
-        self.lock().insert(id).then(|| AtWorkGuard { set: self.clone(), id })
+        self.lock(id).insert(id).then(|| AtWorkGuard { set: self.clone(), id })
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashSet<[u8; 16]>> {
+    fn lock(&self, id: [u8; 16]) -> MutexGuard<'_, Identities> {
         // A set is never left half-changed, so a poisoned lock holds a good one.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0[usize::from(id[0]) % AT_WORK_PARTS].lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for AtWorkGuard {
     fn drop(&mut self) {
-        self.set.lock().remove(&self.id);
+        self.set.lock(self.id).remove(&self.id);
+    }
+}
+
+/// Hashes identities, which are hashes already. The seed is this process' own, so that nobody can make ids that all fall into one place.
+#[derive(Debug, Clone)]
+struct ByIdentity(u64);
+
+impl Default for ByIdentity {
+    fn default() -> Self {
+        Self(RandomState::new().build_hasher().finish())
+    }
+}
+
+impl BuildHasher for ByIdentity {
+    type Hasher = IdentityHasher;
+
+    fn build_hasher(&self) -> IdentityHasher {
+        IdentityHasher(self.0)
+    }
+}
+
+/// Folds 16 bytes into 8.
+struct IdentityHasher(u64);
+
+impl Hasher for IdentityHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        for word in bytes.chunks(8) {
+            let mut whole = [0; 8];
+            whole[..word.len()].copy_from_slice(word);
+            let product = u128::from(self.0 ^ u64::from_le_bytes(whole)) * 0x9E37_79B9_7F4A_7C15;
+            #[expect(clippy::cast_possible_truncation, reason = "both halves count")]
+            let folded = (product >> 64) as u64 ^ product as u64;
+            self.0 = folded;
+        }
+    }
+
+    fn write_usize(&mut self, _: usize) {
+        // The length of an identity: always the same.
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
     }
 }
 
@@ -128,6 +179,8 @@ const BREAKER_PROBE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Breaker {
     ratio: f64,
+    /// The window is full and nothing in it is dead: another that is not changes nothing, and needs no lock.
+    calm: AtomicBool,
     state: Mutex<BreakerState>,
 }
 
@@ -153,11 +206,14 @@ impl Drop for Admission {
 impl Breaker {
     /// Opens above `ratio` of dead among recent settlements.
     pub(super) fn new(ratio: f64) -> Self {
-        Self { ratio, state: Mutex::default() }
+        Self { ratio, calm: AtomicBool::new(false), state: Mutex::default() }
     }
 
     /// Counts a settlement; answers whether the breaker is open where that has changed.
     pub(super) fn settled(&self, dead: bool) -> Option<bool> {
+        if !dead && self.calm.load(Ordering::Acquire) {
+            return None;
+        }
         let mut state = self.lock();
         let was_open = self.is_open(&state);
         state.recent.push_back(dead);
@@ -166,6 +222,8 @@ impl Breaker {
             let oldest = state.recent.pop_front().unwrap_or_default();
             state.dead -= usize::from(oldest);
         }
+        // Changed under the lock only, where every death passes.
+        self.calm.store(state.dead == 0 && state.recent.len() == BREAKER_WINDOW, Ordering::Release);
         let open = self.is_open(&state);
         (open != was_open).then_some(open)
     }

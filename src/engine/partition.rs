@@ -27,6 +27,7 @@ use super::{
     lane::{LaneId, Lanes},
     lease::Held,
     limits::Permit,
+    meters::Meters,
     ownership::{LeaseState, Leased},
     ports::{Acked, Assignment, CommitError, EventRecord, Gate},
     timer::Timer,
@@ -130,6 +131,8 @@ pub(super) struct Partition {
     pub(super) queues: Queues,
     /// Something may run, but not before the lease is renewed.
     pub(super) stalled: bool,
+    /// Runs may start that have not been looked at yet.
+    pub(super) more_runs: bool,
     pub(super) runs: FuturesUnordered<BoxFuture<'static, RunDone>>,
     pub(super) timer: Timer,
 
@@ -159,6 +162,7 @@ pub(super) struct Partition {
     pub(super) last_commit: Instant,
 
     pub(super) io: FuturesUnordered<BoxFuture<'static, Io>>,
+    pub(super) meters: Meters,
     pub(super) counts: Counts,
     pub(super) rng: fastrand::Rng,
     /// Told to every run: nobody waits for it any more.
@@ -190,6 +194,7 @@ impl Partition {
         Self {
             tracker: Tracker::with_rules(assignment.start, map, shared.rules.progress),
             owner: shared.new_owner(),
+            meters: Meters::new(Arc::clone(&shared), &assignment.partition),
             id: assignment.partition,
             gate: assignment.gate,
             start: assignment.start,
@@ -214,6 +219,7 @@ impl Partition {
             checking: false,
             queues,
             stalled: false,
+            more_runs: false,
             runs: FuturesUnordered::new(),
             timer: Timer::default(),
             to_save: Vec::new(),
@@ -264,6 +270,8 @@ impl Partition {
                 Some(command) = commands.recv() => self.command(command),
                 Some(done) = self.runs.next() => self.on_run(done),
                 Some(io) = self.io.next() => self.on_io(io),
+                // Others of this thread have their turn first.
+                () = tokio::task::yield_now(), if self.has_more() => {}
                 () = tokio::time::sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => self.on_timer(),
                 () = changed(held.as_deref()), if held.is_some() => self.on_lease_change(),
                 _ = ticks.tick() => self.on_tick(),
@@ -296,8 +304,7 @@ impl Partition {
         let stalled = self.stalled.then(|| Instant::now() + super::lease::MARGIN / 4);
         // A drain that waits for the answer to an older commit is woken by that.
         let drain = self.mode.deadline().filter(|_| !self.committing);
-        let more = self.has_more().then(Instant::now);
-        [self.timer.next(), self.bury_again_at, self.twins_ask_at, stalled, drain, more].into_iter().flatten().min()
+        [self.timer.next(), self.bury_again_at, self.twins_ask_at, stalled, drain].into_iter().flatten().min()
     }
 
     /// Whether one step of `advance` has left work for an earlier one: the next round must not wait for anything.
@@ -306,7 +313,7 @@ impl Partition {
         let check = !self.ready.is_empty() && !self.checking;
         let bury = !self.to_bury.is_empty() && self.bury_again_at.is_none();
         let save = !self.to_save.is_empty() && !self.saving && self.may_write();
-        save || may_run && (check || bury)
+        save || may_run && (check || bury || self.more_runs)
     }
 
     fn on_timer(&mut self) {

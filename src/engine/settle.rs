@@ -6,11 +6,11 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 use super::{
-    Label,
     dead::Cause,
     dispatch::RunDone,
     guard::NoAnswer,
     lane::{LaneId, Stage},
+    meters::TypeId,
     partition::{Io, Partition},
     ports::Member,
     work::{Answer, Part, PartState, Subject, Verdict},
@@ -26,20 +26,17 @@ impl Partition {
         let now = Instant::now();
         let store_ms = self.shared.keeper.store_ms(now);
         let Some(work) = self.lanes[done.lane].work.as_mut() else { return };
-        let label = self.shared.label(work.subject.event_type());
-        let handler = &self.shared.registry.bindings()[done.handler];
-        let metrics = &self.shared.metrics;
-        metrics.handler_runs.with_label_values(&[&*handler.name, &*label, done.outcome.code()]).inc();
-        metrics.handler_duration.with_label_values(&[&*handler.name, &*label]).observe(done.took.as_secs_f64());
+        self.meters.ran(work.kind, done.handler, &done.outcome, done.took);
         let schedule = self.shared.schedules.schedule_for(work.subject.event_type().unwrap_or_default());
         let failure = failure_text(&done.outcome);
         let failed = !matches!(done.outcome, Outcome::Answered(Ok(_)));
         let answer = Answer { outcome: done.outcome, schedule, now, store_ms };
         let delay = work.answered(done.part, answer, &mut self.rng);
         if let Some(delay) = delay {
-            metrics.retries_scheduled.with_label_values(&[&*handler.name, &*label]).inc();
+            let (handler, label) = (&self.shared.registry.bindings()[done.handler], self.meters.label(work.kind));
+            self.shared.metrics.retries_scheduled.with_label_values(&[&*handler.name, label]).inc();
             tracing::info!(
-                event.id = work.subject.id(), event.r#type = &*label, handler = &*handler.name, kafka.partition = %self.id, kafka.offset = work.offset,
+                event.id = work.subject.id(), event.r#type = &**label, handler = &*handler.name, kafka.partition = %self.id, kafka.offset = work.offset,
                 retry.attempt = work.parts[done.part].attempts, retry.delay_seconds = delay.as_secs_f64(), error = failure, "event failed; it comes again"
             );
         }
@@ -163,7 +160,6 @@ impl Partition {
     /// The head is settled: the lane's next event has its turn.
     pub(super) fn settle(&mut self, id: LaneId, settled: Settled) {
         let Some(work) = self.lanes[id].work.take() else { return };
-        let label = self.shared.label(work.subject.event_type());
         if !matches!(settled, Settled::Dead(_)) {
             self.lanes[id].overflowing = false;
         }
@@ -173,19 +169,19 @@ impl Partition {
         if let Some(ms) = work.subject.record().timestamp() {
             let age = self.shared.clock.now().timestamp_millis().saturating_sub(ms).max(0);
             #[expect(clippy::cast_precision_loss, reason = "an age in milliseconds")]
-            self.shared.metrics.event_latency.with_label_values(&[&*self.id.topic]).observe(age as f64 / 1000.0);
+            self.meters.latency(age as f64 / 1000.0);
         }
         let bytes = work.subject.record().footprint();
-        self.settle_now(id, work.offset, bytes, settled, &label);
+        self.settle_now(id, work.offset, bytes, settled, work.kind);
     }
 
     /// Counts a settlement and moves the lane on.
-    pub(super) fn settle_now(&mut self, id: LaneId, offset: i64, bytes: usize, settled: Settled, label: &Label) {
+    pub(super) fn settle_now(&mut self, id: LaneId, offset: i64, bytes: usize, settled: Settled, kind: TypeId) {
         self.gate.subtract(bytes);
         self.tracker.settle(offset);
         self.counts.settled += 1;
+        self.meters.settled(kind, settled);
         let metrics = &self.shared.metrics;
-        metrics.events_settled.with_label_values(&[&*self.id.topic, &**label, settled.code()]).inc();
         let died = matches!(settled, Settled::Dead(reason) if reason != DeadReason::UserOverflow);
         match self.shared.breaker.settled(died) {
             Some(true) => {
@@ -199,7 +195,7 @@ impl Partition {
             None => {}
         }
         if settled == Settled::Unrouted {
-            self.shared.unrouted(label);
+            self.shared.unrouted(self.meters.label(kind));
         }
         if self.paused == Some(id) {
             self.paused = None;

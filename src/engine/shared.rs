@@ -192,9 +192,18 @@ impl Shared {
         member(record.topic(), subject.user_id().unwrap_or_default(), subject.id(), redrives, origin)
     }
 
-    /// The metric label of a type: the catalogue's name, or `unknown`.
-    pub(super) fn label(&self, event_type: Option<&str>) -> Label {
-        event_type.and_then(|name| self.decoder.catalog().canonical(name)).map_or_else(|| Arc::clone(&self.unknown), Arc::clone)
+    /// The metric label of a subject's type: the catalogue's name, or `unknown`.
+    pub(super) fn label<'a>(&'a self, subject: &'a Subject) -> &'a Label {
+        let canonical = match subject {
+            Subject::Event(event) => Some(event.event_type()),
+            Subject::Rejected(rejected) => rejected.event_type.as_deref().and_then(|name| self.decoder.catalog().canonical(name)),
+        };
+        canonical.unwrap_or(&self.unknown)
+    }
+
+    /// The label of what has no known type.
+    pub(super) fn unknown(&self) -> &Label {
+        &self.unknown
     }
 
     /// The commit map in a commit's metadata; what is none is counted, said once per assignment, and read as none.

@@ -7,6 +7,7 @@ use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 use super::{
     Rules,
     limits::{Admission, AtWorkGuard},
+    meters::TypeId,
     ports::{EventRecord, HandlerRecord, HandlerState, Member},
 };
 use crate::{
@@ -141,6 +142,7 @@ pub(super) enum Verdict {
 #[derive(Debug)]
 pub(super) struct Work {
     pub(super) offset: i64,
+    pub(super) kind: TypeId,
     pub(super) subject: Subject,
     pub(super) member: Member,
     pub(super) parts: Vec<Part>,

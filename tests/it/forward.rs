@@ -47,7 +47,7 @@ fn record(topic: &str, key: Option<&str>, headers: &[(&str, Option<&str>)]) -> R
 async fn run(handlers: &Handlers, record: Record) -> HandlerResult {
     let event = Decoder::new(Arc::new(Catalog::embedded().unwrap()), true).decode(record).expect("a valid event");
     let run = Run { event: Arc::new(event), attempt: 1, epoch: 1, cancelled: CancellationToken::new() };
-    handlers.registry().bindings()[0].handler.handle_boxed(run).await
+    handlers.registry().bindings()[0].handler.clone().handle_boxed(run).await
 }
 
 #[tokio::test]

@@ -60,7 +60,7 @@ async fn build(config: &Config) -> Registry {
 
 async fn run_as(registry: &Registry, event: Arc<Event>, attempt: u32) -> HandlerResult {
     let run = Run { event, attempt, epoch: 1_700_000_000_123, cancelled: CancellationToken::new() };
-    registry.bindings()[0].handler.handle_boxed(run).await
+    registry.bindings()[0].handler.clone().handle_boxed(run).await
 }
 
 async fn run(registry: &Registry, event: Arc<Event>) -> HandlerResult {

@@ -62,7 +62,7 @@ async fn build(config: &Config) -> Handlers {
 
 async fn run(handlers: &Handlers, event: Arc<Event>) -> HandlerResult {
     let run = Run { event, attempt: 1, epoch: 1_700_000_000_123, cancelled: CancellationToken::new() };
-    handlers.registry().bindings()[0].handler.handle_boxed(run).await
+    handlers.registry().bindings()[0].handler.clone().handle_boxed(run).await
 }
 
 fn posts(app: &App) -> Vec<Got> {
