@@ -63,6 +63,8 @@ struct Active {
 
 /// A handler's last failure of an event.
 struct Failed {
+    /// The process: without a lease an owner runs under the epoch of the one before.
+    by: String,
     epoch: u64,
     version: usize,
     at: u64,
@@ -365,7 +367,9 @@ impl Facts {
     fn judge_time(&self, index: usize, start: &Start<'_>, _store: &Data) -> Result<(), String> {
         let Start { process, place, handler, epoch, .. } = *start;
         match self.last_failure.get(&(index, handler.to_owned())) {
-            Some(failed) if failed.epoch == epoch && process.world.now() < failed.at + failed.delay * 9 / 10 => {
+            Some(failed)
+                if failed.by == process.name && failed.epoch == epoch && process.world.now() < failed.at + failed.delay * 9 / 10 =>
+            {
                 let after = process.world.now() - failed.at;
                 Err(format!("{handler} runs {place:?} {after} ms after a failure that asked for {}", failed.delay))
             }
@@ -390,7 +394,8 @@ impl Facts {
             }
             Some(false) => {
                 *event.failures.entry(handler.to_owned()).or_default() += 1;
-                let failed = Failed { epoch: active.epoch, version: active.process.version, at: now, delay: delay.unwrap_or_default() };
+                let by = active.process.name.clone();
+                let failed = Failed { by, epoch: active.epoch, version: active.process.version, at: now, delay: delay.unwrap_or_default() };
                 self.last_failure.insert((active.event, handler.to_owned()), failed);
             }
             None => {}
