@@ -53,5 +53,6 @@ pub(super) async fn run(config: Config, catalog: Arc<Catalog>, options: Options,
             result = &mut accept => result.and(consume.await),
         }
     };
-    service.run(&shutdown, work).await
+    // Boxed: it holds both roles.
+    Box::pin(service.run(&shutdown, work)).await
 }
