@@ -35,7 +35,8 @@ pub(super) struct Place {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Sent<'a> {
-    #[serde(default)]
+    /// The sidecar reads names in any case, and the JavaScript SDK writes this one so.
+    #[serde(default, alias = "entryID")]
     entry_id: String,
     #[serde(borrow)]
     event: Option<&'a RawValue>,

@@ -20,9 +20,8 @@ def refused(call):
     try:
         call()
     except grpc.RpcError as error:
-        info = getattr(error, "get_error_info", None) or getattr(error, "error_code", None)
-        reason = error.error_code() if callable(getattr(error, "error_code", None)) else None
-        return {"code": error.code().name, "details": error.details(), "reason": reason, "has_info": info is not None}
+        reason = error.error_code() if hasattr(error, "error_code") else None
+        return {"code": error.code().name, "details": error.details(), "reason": reason}
     return None
 
 
