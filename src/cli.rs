@@ -81,7 +81,7 @@ pub enum Command {
     Demo(demo::Args),
     /// Check, print or explain the configuration
     Config(config::Args),
-    /// Publish one event, or check files of them
+    /// Publish one event, check files of them, or write their models for other languages
     Events(events::Args),
     /// Compare the catalogue's topics with the brokers', and make the brokers follow it
     Topics(topics::Args),

@@ -6,6 +6,7 @@ pub mod calendar;
 pub mod config;
 pub mod outcome;
 pub mod event;
+pub mod codegen;
 pub mod retry;
 pub mod progress;
 pub mod capacity;

@@ -1,5 +1,6 @@
-//! `worker events send|tail|validate`.
+//! `worker events send|tail|validate|codegen`.
 
+mod codegen;
 mod send;
 mod tail;
 mod validate;
@@ -23,6 +24,8 @@ enum What {
     Tail(tail::Args),
     /// Check events of files or stdin against the catalogue: one JSON object, an array, or one object per line
     Validate(validate::Args),
+    /// Write models of a domain's events for Python, TypeScript or Rust, or their JSON Schema
+    Codegen(codegen::Args),
 }
 
 /// Runs it.
@@ -34,5 +37,6 @@ pub async fn run(args: Args, globals: &Globals) -> anyhow::Result<Exit> {
         What::Send(args) => send::run(args, globals).await,
         What::Tail(args) => tail::run(args, globals).await,
         What::Validate(args) => validate::run(&args, globals),
+        What::Codegen(args) => codegen::run(&args, globals),
     }
 }

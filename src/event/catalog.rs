@@ -128,6 +128,8 @@ pub struct EventType {
 pub struct Counterexample {
     /// What is wrong with it.
     pub why: String,
+    /// What the schema must say to it, without type and version; `None`: anything.
+    pub error: Option<String>,
     /// The data.
     pub data: Value,
 }

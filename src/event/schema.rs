@@ -51,12 +51,7 @@ impl Schema {
     /// What is wrong with the schema, in the words of its compiler.
     pub fn compile(name: &str, title: &str, written: Map<String, Value>, task_id: TaskId) -> Result<Self, String> {
         let json = complete(title, written, task_id);
-        let validator = jsonschema::options()
-            .with_draft(Draft::Draft202012)
-            .should_validate_formats(true)
-            .with_format("date-time", |text: &str| time::parse(text).is_some())
-            .build(&json)
-            .map_err(|error| error.to_string())?;
+        let validator = validator(&json)?;
         let quick = Quick::of(&json);
         Ok(Self { json, name: name.into(), validator, quick })
     }
@@ -139,6 +134,16 @@ impl Schema {
         });
         names.collect::<Vec<_>>().join(", ")
     }
+}
+
+/// Compiles a complete schema, with the formats that this worker checks.
+pub(super) fn validator(json: &Value) -> Result<Validator, String> {
+    jsonschema::options()
+        .with_draft(Draft::Draft202012)
+        .should_validate_formats(true)
+        .with_format("date-time", |text: &str| time::parse(text).is_some())
+        .build(json)
+        .map_err(|error| error.to_string())
 }
 
 fn complete(title: &str, written: Map<String, Value>, task_id: TaskId) -> Value {

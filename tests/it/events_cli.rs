@@ -69,3 +69,28 @@ fn send_publishes_and_answers_with_where_the_event_stands() {
     let answer: serde_json::Value = serde_json::from_slice(&sent.stdout).unwrap();
     assert_eq!((&answer["topic"], &answer["offset"]), (&"task-events".into(), &0.into()), "{}", text(&sent.stderr));
 }
+
+#[test]
+fn codegen_writes_a_file_or_stdout_and_names_what_it_does_not_know() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("events.py");
+    let ask = |more: &[&str]| worker(&[&["events", "codegen", "--domain", "tasks"], more].concat(), "");
+    let events = ["--events", "created,updated,completed,deleted", "--lang", "pydantic"];
+    let written = ask(&[&events[..], &["--output", file.to_str().unwrap()]].concat());
+    assert_eq!((written.status.code(), text(&written.stdout)), (Some(0), String::new()), "{}", text(&written.stderr));
+    let shown = ask(&events);
+    assert_eq!(std::fs::read_to_string(file).unwrap(), text(&shown.stdout));
+    assert!(text(&shown.stdout).contains("class TaskCreatedPayload") && text(&shown.stdout).contains("class EventMetadata"));
+    assert!(!text(&ask(&["--metadata", "false"]).stdout).contains("EventMetadata"));
+    assert!(!text(&ask(&["--validation", "false"]).stdout).contains("max_length"));
+    assert!(!text(&ask(&["--versioning", "false"]).stdout).contains("def migrate"));
+    for (lang, sign) in [("typescript", "export interface"), ("rust", "pub struct TaskEvent"), ("json-schema", "\"$defs\"")] {
+        assert!(text(&ask(&["--lang", lang]).stdout).contains(sign), "{lang}");
+    }
+    let wrong = ask(&["--events", "made"]);
+    assert_eq!(wrong.status.code(), Some(2));
+    assert!(text(&wrong.stderr).contains("it has completed, created, deleted, updated"), "{}", text(&wrong.stderr));
+    let fixture = concat!("catalog.dir=", env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/keywords");
+    let warned = worker(&["events", "codegen", "--domain", "orders", "--set", fixture], "");
+    assert!(text(&warned.stderr).contains("order.placed: data.site: format"), "{}", text(&warned.stderr));
+}

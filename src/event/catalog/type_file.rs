@@ -44,6 +44,8 @@ struct TypeFile {
 #[serde(deny_unknown_fields)]
 struct CounterexampleFile {
     why: String,
+    #[serde(default)]
+    error: Option<String>,
     data: Value,
 }
 
@@ -113,7 +115,11 @@ pub(super) fn read(file: &mut File<'_>, functions: &[(&str, Function)]) -> Optio
         consumers: read.consumers,
         schema,
         example: read.example,
-        counterexamples: read.counterexamples.into_iter().map(|one| Counterexample { why: one.why, data: one.data }).collect(),
+        counterexamples: read
+            .counterexamples
+            .into_iter()
+            .map(|one| Counterexample { why: one.why, error: one.error, data: one.data })
+            .collect(),
         past,
         fill,
         lift: ["task_id", "user_id"].into_iter().map(str::to_owned).chain(read.lift).collect(),
@@ -145,9 +151,17 @@ fn check_examples(file: &mut File<'_>, schema: &Schema, example: &Value, counter
             "give at least three, so that the schema is shown to refuse something",
         );
     }
-    for counterexample in counterexamples {
-        if schema.check(&counterexample.data).is_ok() {
-            file.wrong("counterexamples", format!("`{}` is valid", counterexample.why), "mend it or the schema");
+    for CounterexampleFile { why, error, data } in counterexamples {
+        match (schema.check(data), error) {
+            (Ok(()), _) => file.wrong("counterexamples", format!("`{why}` is valid"), "mend it or the schema"),
+            (Err(found), Some(expected)) if found.rsplit_once(" (").is_none_or(|(rule, _)| rule != expected) => {
+                file.wrong(
+                    "counterexamples",
+                    format!("`{why}` is refused for another reason: {found}"),
+                    "mend it, its `error` or the schema",
+                );
+            }
+            (Err(_), _) => {}
         }
     }
 }
