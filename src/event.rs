@@ -12,6 +12,7 @@ mod quick;
 pub mod upcast;
 pub mod schema;
 pub mod catalog;
+pub mod compat;
 mod envelope;
 mod view;
 mod complete;

@@ -1,5 +1,6 @@
-//! `worker events send|tail|validate|codegen`.
+//! `worker events send|tail|validate|check|codegen`.
 
+mod check;
 mod codegen;
 mod send;
 mod tail;
@@ -24,6 +25,8 @@ enum What {
     Tail(tail::Args),
     /// Check events of files or stdin against the catalogue: one JSON object, an array, or one object per line
     Validate(validate::Args),
+    /// Compare the catalogue's schemas with those of a git ref or folder: exit 3 on a break
+    Check(check::Args),
     /// Write models of a domain's events for Python, TypeScript or Rust, or their JSON Schema
     Codegen(codegen::Args),
 }
@@ -37,6 +40,7 @@ pub async fn run(args: Args, globals: &Globals) -> anyhow::Result<Exit> {
         What::Send(args) => send::run(args, globals).await,
         What::Tail(args) => tail::run(args, globals).await,
         What::Validate(args) => validate::run(&args, globals),
+        What::Check(args) => check::run(&args, globals),
         What::Codegen(args) => codegen::run(&args, globals),
     }
 }

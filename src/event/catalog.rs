@@ -15,7 +15,7 @@ use std::{
 use serde_json::Value;
 
 pub use self::{
-    load::{CatalogError, Problem},
+    load::{CatalogError, Problem, types_of},
     topics::{Profile, TopicSpec},
 };
 use super::{pattern::matches, schema::Schema, upcast::Step};

@@ -32,6 +32,7 @@ mod lifecycle;
 mod main_job;
 mod schedules;
 mod secure;
+mod shapes;
 mod sidecar;
 mod standalone;
 mod state;

@@ -94,3 +94,56 @@ fn codegen_writes_a_file_or_stdout_and_names_what_it_does_not_know() {
     let warned = worker(&["events", "codegen", "--domain", "orders", "--set", fixture], "");
     assert!(text(&warned.stderr).contains("order.placed: data.site: format"), "{}", text(&warned.stderr));
 }
+
+/// A git repository with the shipped catalogue in `topics`, committed.
+fn repository() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let topics = dir.path().join("topics");
+    std::fs::create_dir_all(topics.join("events")).unwrap();
+    for (name, text) in worker::event::Catalog::embedded_files() {
+        std::fs::write(topics.join(name), text).unwrap();
+    }
+    for args in [&["init", "-q"][..], &["add", "."], &["-c", "user.name=t", "-c", "user.email=t@t", "commit", "-q", "-m", "catalogue"]] {
+        assert!(Command::new("git").arg("-C").arg(dir.path()).args(args).status().unwrap().success());
+    }
+    dir
+}
+
+#[test]
+fn check_compares_the_catalogue_with_a_git_ref_or_a_folder_and_exits_3_on_a_break() {
+    let dir = repository();
+    let topics = dir.path().join("topics");
+    let set = format!("catalog.dir={}", topics.display());
+    let check = |against: &str, more: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_worker"));
+        command.args(["events", "check", "--against", against, "--set", &set]).args(more).env_remove("GIT_DIR").output().unwrap()
+    };
+    let same = check("HEAD", &[]);
+    assert_eq!(same.status.code(), Some(0), "{}", text(&same.stderr));
+    assert!(text(&same.stdout).starts_with("compatible:"), "{}", text(&same.stdout));
+
+    let file = topics.join("events/task.created.yaml");
+    let old = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, old.replace("maxLength: 200", "maxLength: 100")).unwrap();
+    let broken = check("HEAD", &[]);
+    assert_eq!(broken.status.code(), Some(3));
+    let shown = text(&broken.stdout);
+    assert!(shown.contains("may have more than 100") && shown.contains("1 breaks, 0 not checked"), "{shown}");
+    assert_eq!(check("HEAD", &["--mode", "forward"]).status.code(), Some(0), "old readers take shorter titles");
+    let json: serde_json::Value = serde_json::from_slice(&check("HEAD", &["--mode", "backward-transitive", "-o", "json"]).stdout).unwrap();
+    assert_eq!(
+        (&json["mode"], &json["compatible"], &json["findings"][0]["path"]),
+        (&"BACKWARD_TRANSITIVE".into(), &false.into(), &"data.title".into())
+    );
+
+    std::fs::write(&file, old.replace("minLength: 1, maxLength: 200,", "minLength: 1, maxLength: 200, contentEncoding: base64,")).unwrap();
+    let unknown = check("HEAD", &[]);
+    assert_eq!(unknown.status.code(), Some(3));
+    assert!(text(&unknown.stdout).contains("not checked"), "{}", text(&unknown.stdout));
+
+    let folder = check(concat!(env!("CARGO_MANIFEST_DIR"), "/topics"), &["-o", "json"]);
+    assert_eq!(folder.status.code(), Some(3), "{}", text(&folder.stderr));
+    let nowhere = check("no-such-ref", &[]);
+    assert_eq!(nowhere.status.code(), Some(2));
+    assert!(text(&nowhere.stderr).contains("neither a folder nor a git ref"), "{}", text(&nowhere.stderr));
+}

@@ -100,6 +100,22 @@ impl Catalog {
     }
 }
 
+/// The types of another state of a catalogue, as far as each file can be understood on its own: what is out there is compared, not judged.
+///
+/// # Errors
+/// What is wrong with a file that cannot be read as a type at all.
+pub fn types_of(files: &[(String, String)]) -> Result<Vec<Arc<EventType>>, CatalogError> {
+    let (mut types, mut problems) = (Vec::new(), Vec::new());
+    for (name, text) in files {
+        let mut file = File { name, text, problems: Vec::new() };
+        match type_file::read(&mut file, &[]) {
+            Some(kind) => types.push(Arc::new(kind)),
+            None => problems.append(&mut file.problems),
+        }
+    }
+    if problems.is_empty() { Ok(types) } else { Err(CatalogError { problems }) }
+}
+
 fn files_of(dir: &Path) -> Result<Vec<(String, String)>, (String, io::Error)> {
     let read = |path: &Path| {
         let name = path.display().to_string();
