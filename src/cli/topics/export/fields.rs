@@ -66,9 +66,10 @@ fn rules(property: &Value) -> String {
         let choices = choices.iter().filter(|choice| !choice.is_null());
         choices.map(|choice| choice.as_str().map_or_else(|| choice.to_string(), str::to_owned)).collect::<Vec<_>>().join(", ")
     });
+    let not_empty = property["minLength"] == 1 && property["maxLength"].is_null();
     let parts = [
         choices.map(|choices| format!("one of {choices}")),
-        span("minLength", "maxLength", " characters"),
+        if not_empty { Some("not empty".to_owned()) } else { span("minLength", "maxLength", " characters") },
         span("minimum", "maximum", ""),
         span("minItems", "maxItems", " items"),
         property["pattern"].as_str().map(|pattern| format!("matches {pattern}")),
@@ -94,6 +95,7 @@ mod tests {
         };
         let told = |kind: &str, required, rules: &str| (kind.to_owned(), required, rules.to_owned());
         assert_eq!(of("task.created", "title"), told("string", true, "1 to 200 characters"));
+        assert_eq!(of("task.created", "user_id"), told("string", true, "not empty"));
         assert_eq!(of("task.created", "task_id"), told("integer or string (uuid)", true, ""));
         assert_eq!(of("task.created", "priority"), told("string", false, "one of low, medium, high"));
         assert_eq!(of("task.created", "tags"), told("list of string", false, ""));

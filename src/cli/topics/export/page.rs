@@ -24,7 +24,7 @@ pub(super) fn page(source: &Source<'_>) -> String {
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
          <meta name=\"color-scheme\" content=\"light dark\">\n<title>{title}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n\
          <aside>\n<a class=\"brand\" href=\"#top\">{title}</a>\n\
-         <input id=\"find\" type=\"search\" placeholder=\"Find a type, a field, a topic\" aria-label=\"Find a type, a field, a topic\">\n\
+         <input id=\"find\" type=\"search\" placeholder=\"Find\" aria-label=\"Find a type, a field, a topic\">\n\
          <nav>\n<a class=\"group\" href=\"#topics\">Topics</a>\n{nav}</nav>\n</aside>\n<main id=\"top\">\n\
          <header>\n<h1>{title}</h1>\n<p class=\"lead\">{} event types on {} topics, as the profile <b>{}</b> makes them. Records are keyed by \
          <code>user_id</code>: one user's events are handled in order.</p>\n</header>\n\
@@ -63,9 +63,21 @@ fn topic(spec: &TopicSpec) -> String {
 
 fn kept(spec: &TopicSpec) -> String {
     match spec.config.get("retention.ms").and_then(|ms| ms.parse::<i64>().ok()) {
-        Some(ms) if ms >= 0 => show(std::time::Duration::from_millis(ms.unsigned_abs())),
+        Some(ms) if ms >= 0 => spaced(&show(std::time::Duration::from_millis(ms.unsigned_abs()))),
         _ => "for ever".to_owned(),
     }
+}
+
+/// `7days` as `7 days`.
+fn spaced(duration: &str) -> String {
+    let mut out = String::with_capacity(duration.len() + 1);
+    for c in duration.chars() {
+        if c.is_ascii_alphabetic() && out.ends_with(|last: char| last.is_ascii_digit()) {
+            out.push(' ');
+        }
+        out.push(c);
+    }
+    out
 }
 
 fn link(kind: &str) -> String {
@@ -79,7 +91,12 @@ fn card(source: &Source<'_>, kind: &EventType) -> String {
             format!(
                 "<tr><td><code>{}</code>{}</td><td>{}</td><td>{}</td></tr>\n",
                 escape(&field.name),
-                if field.required { "<span class=\"must\" title=\"required\">required</span>" } else { "" },
+                // The event's own time stands in for it, so that a producer may leave it out.
+                match (field.required, kind.fill.contains(&field.name)) {
+                    (_, true) => "<span class=\"filled\">filled in</span>",
+                    (true, false) => "<span class=\"must\">required</span>",
+                    (false, false) => "",
+                },
                 escape(&field.kind),
                 [field.description.as_str(), field.rules.as_str()]
                     .into_iter()
@@ -130,6 +147,11 @@ mod tests {
         config::{Config, Sources},
         event::Catalog,
     };
+
+    #[test]
+    fn a_duration_is_told_as_people_write_it() {
+        assert_eq!((spaced("7days").as_str(), spaced("1h 30m").as_str()), ("7 days", "1 h 30 m"));
+    }
 
     #[test]
     fn the_page_shows_every_type_and_topic_and_loads_nothing() {

@@ -85,7 +85,7 @@ impl Findings {
     /// A table on a terminal, else one line each: `warning  retention user-events: ..`.
     pub(super) fn table(&self) -> String {
         let count = |level| self.found.iter().filter(|one| one.level == level).count();
-        let end = format!("{} errors, {} warnings, {} notes\n", count(Level::Error), count(Level::Warning), count(Level::Note));
+        let end = format!("errors {}, warnings {}, notes {}\n", count(Level::Error), count(Level::Warning), count(Level::Note));
         if !io::stdout().is_terminal() {
             let line = |one: &Finding| {
                 format!(
@@ -147,6 +147,6 @@ mod tests {
         let of = |level, profiles: &str| (level, profiles.to_owned());
         assert_eq!(all, [of(Level::Error, "local"), of(Level::Error, "production"), of(Level::Note, "local,production")]);
         assert_eq!((findings.count(Level::Error), findings.count(Level::Note)), (2, 3));
-        assert!(findings.table().ends_with("2 errors, 0 warnings, 1 notes\n"));
+        assert!(findings.table().ends_with("errors 2, warnings 0, notes 1\n"));
     }
 }
