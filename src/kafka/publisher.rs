@@ -49,13 +49,11 @@ impl ProducerContext for Reports {
     fn delivery(&self, result: &DeliveryResult<'_>, pending: Box<Pending>) {
         let Pending { answer, charge } = *pending;
         let outcome = match result {
-            Ok(record) => {
-                let acked = Acked { partition: record.partition(), offset: record.offset() };
+            Ok(record) => acknowledged(record.partition(), record.offset()).inspect(|acked| {
                 if let Some(charge) = charge {
-                    charge.written(acked);
+                    charge.written(*acked);
                 }
-                Ok(acked)
-            }
+            }),
             Err((error, record)) => Err(sort(error, record.topic())),
         };
         // Nobody waits for a record whose caller gave up; it is written all the same.
@@ -142,6 +140,16 @@ impl Publisher for KafkaPublisher {
             let answered = self.enqueue(&message, None)?;
             answered.await.unwrap_or_else(|_| Err(PublishError::Unreachable("the producer was closed".to_owned())))
         })
+    }
+}
+
+/// Where the brokers say it stands. Without a place there is no acknowledgement: the client calls a record written, too, when the brokers
+/// refuse its sequence number as one they have passed. In a topic that was deleted and made anew meanwhile, another record of ours may
+/// have passed it, and this one is nowhere.
+fn acknowledged(partition: i32, offset: i64) -> Result<Acked, PublishError> {
+    match offset {
+        0.. => Ok(Acked { partition, offset }),
+        _ => Err(PublishError::Unreachable("the record was called a duplicate, and its place is not known".to_owned())),
     }
 }
 
@@ -342,6 +350,13 @@ fn sort_code(code: Code, topic: &str, words: &str) -> PublishError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// F02: such a report may stand for a record that is in no log.
+    #[test]
+    fn a_report_without_an_offset_is_no_acknowledgement() {
+        assert_eq!(acknowledged(2, 0), Ok(Acked { partition: 2, offset: 0 }));
+        assert_eq!(acknowledged(2, -1001).unwrap_err().code(), "unreachable");
+    }
 
     #[test]
     fn each_failure_tells_the_caller_what_can_be_done_about_it() {
