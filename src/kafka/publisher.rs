@@ -348,6 +348,7 @@ fn sort_code(code: Code, topic: &str, words: &str) -> PublishError {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
 
