@@ -249,6 +249,10 @@ impl Partition {
         self.hints.clear();
         self.remembered.clear();
         self.mark = -1;
+        // The lane that it waited for is of the old log.
+        if self.paused.take().is_some() {
+            self.gate.set_paused(false);
+        }
         // Where a commit has to prove membership first, it asks then.
         if matches!(self.lease, LeaseState::Asking) && !self.regaining {
             self.ask_for_lease();

@@ -8,7 +8,7 @@ use std::{
 use futures_util::future::FutureExt;
 use worker::{
     engine::{
-        WhenDown,
+        OnOverflow, WhenDown,
         ports::{Acquired, CommitError, DedupeStore, PublishError},
     },
     event::record::TopicPartition,
@@ -314,4 +314,23 @@ async fn a_backlog_that_the_ledger_knows_is_not_read_from_the_log_again() {
     assert!(read.iter().all(|offset| *offset >= 88), "{read:?}");
     assert_eq!(second.held_bytes(&partition), 0);
     assert_eq!(second.metrics.conservation_error.get(), 0);
+}
+
+/// `on_overflow = "pause_partition"`: what the partition waits for goes with the log that it stood in.
+#[tokio::test(start_paused = true)]
+async fn a_log_that_turns_back_opens_a_partition_that_was_paused_for_an_event_of_the_old_one() {
+    let mut setup = Setup::handler(|run| if run.event.id() == "new" { Ok(Handled::Done) } else { Err(Failure::transient("no")) });
+    setup.options.max_held_events = 2;
+    setup.options.on_overflow = OnOverflow::PausePartition;
+    setup.schedules = Some(steady(&[3600]));
+    let mut rig = Rig::start(setup);
+    let partition = rig.assign("task-events", 0, None).await;
+    rig.deliver(&partition, events_of("user-1", 0..1)).await;
+    rig.until("it failed", |rig| rig.effects().len() == 1).await;
+    rig.deliver(&partition, events_of("user-1", 1..5)).await;
+    rig.until("the gate is closed", |rig| !rig.gate_open(&partition)).await;
+    // The topic was made anew; this was on its way when the gate closed.
+    rig.deliver(&partition, vec![event(0, "task.created", "user-1", "new")]).await;
+    rig.until("the new log is handled", |rig| rig.committed() == 1).await;
+    assert!(rig.gate_open(&partition), "nothing of the new log is ever read");
 }
