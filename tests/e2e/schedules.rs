@@ -158,7 +158,7 @@ fn catalog(topic: &str) -> tempfile::TempDir {
         std::fs::write(to.path().join("events").join(file.file_name()), text).unwrap();
     }
     let topics = std::fs::read_to_string(format!("{from}/topics.yaml")).unwrap();
-    let own = format!("  {topic}: {{ description: Of one test., partitions: 1, retention: 1d }}\n");
-    std::fs::write(to.path().join("topics.yaml"), format!("{}\n{own}", topics.trim_end())).unwrap();
+    let own = format!("\ntopics:\n  {topic}: {{ description: Of one test., partitions: 1, retention: 1d }}\n");
+    std::fs::write(to.path().join("topics.yaml"), topics.replacen("\ntopics:\n", &own, 1)).unwrap();
     to
 }
