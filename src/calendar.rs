@@ -1,7 +1,8 @@
-//! When something is due: cron entries, time zones, what is caught up after an absence. Pure: time is an argument.
+//! When something is due: cron entries, recurring tasks, time zones, what is caught up after an absence. Pure: time is an argument.
 
 pub mod cron;
 pub mod due;
+pub mod recurrence;
 
 use chrono::{DateTime, LocalResult, NaiveDateTime, TimeZone, Utc};
 use chrono_tz::{GapInfo, TZ_VARIANTS, Tz};

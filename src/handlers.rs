@@ -4,6 +4,7 @@ pub mod forward;
 pub mod http;
 pub mod log;
 pub mod outlet;
+pub mod recurrence;
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -16,8 +17,10 @@ use self::{
     http::{HttpHandler, Manner, Target, answer::Table, client::client, discover::App, routes::Current},
     log::LogHandler,
     outlet::Outlet,
+    recurrence::RecurrenceHandler,
 };
 use crate::{
+    calendar,
     config::{
         Config,
         handlers::{HandlerConfig, HandlerKind},
@@ -146,6 +149,11 @@ async fn make(entry: &HandlerConfig, config: &Config, catalog: &Catalog, health:
             let to = entry.to.as_deref().ok_or_else(missing)?;
             (Arc::new(ForwardHandler::new(catalog.topic(to).unwrap_or(to), outlet.clone())), None)
         }
+        HandlerKind::Recurrence => {
+            let zone = calendar::zone(&entry.timezone);
+            let zone = zone.map_err(|problem| BuildError::Config { name: entry.name.clone(), problem: format!("`timezone` {problem}") })?;
+            (Arc::new(RecurrenceHandler::new(zone, entry.repeat_from, outlet.clone())), None)
+        }
         HandlerKind::Http => {
             let report = health.part(Part::App(entry.name.as_str().into()));
             let http = client().map_err(|error| BuildError::Client { name: entry.name.clone(), error: error.to_string() })?;
@@ -157,7 +165,10 @@ async fn make(entry: &HandlerConfig, config: &Config, catalog: &Catalog, health:
     };
     let binding = Binding {
         name: entry.name.as_str().into(),
-        events: patterns(&entry.events, catalog),
+        events: match entry.kind {
+            HandlerKind::Recurrence => vec![recurrence::CAUSE.to_owned()],
+            _ => patterns(&entry.events, catalog),
+        },
         topics: Vec::new(),
         timeout: entry.timeout,
         concurrency: entry.concurrency.unwrap_or(config.engine.concurrency),

@@ -19,6 +19,12 @@ pub struct HandlerConfig {
     pub events: Vec<String>,
     /// Of `forward`: the topic that gets a copy of each event.
     pub to: Option<String>,
+    /// Of `recurrence`: the zone of users whose events name none.
+    #[serde(default = "utc")]
+    pub timezone: String,
+    /// Of `recurrence`: what the next time is counted from.
+    #[serde(default)]
+    pub repeat_from: RepeatFrom,
     /// Of `http`: where events are POSTed.
     pub url: Option<SecretUrl>,
     /// Of `http`: an app whose routes are read from `/dapr/subscribe`.
@@ -96,6 +102,19 @@ pub enum HandlerKind {
     Http,
     /// A copy on another topic.
     Forward,
+    /// The next occurrence of a recurring task.
+    Recurrence,
+}
+
+/// What a recurring task's next time is counted from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RepeatFrom {
+    /// When it was due: every Monday stays every Monday.
+    #[default]
+    Due,
+    /// When it was done: every three days are three days of rest.
+    Completion,
 }
 
 /// What the `http` handler sends.
@@ -107,6 +126,10 @@ pub enum HttpBody {
     Cloudevent,
     /// The event itself at the top level, in the shape it was published in.
     Event,
+}
+
+fn utc() -> String {
+    "UTC".to_owned()
 }
 
 fn every_type() -> Vec<String> {

@@ -146,9 +146,15 @@ const CATALOG: &[Key] = &[
 
 const HANDLER: &[Key] = &[
     required("name", Kind::Text, "unique: a metric label, and part of every retry and dead letter"),
-    required("kind", Kind::Choice(&["log", "http", "forward"]), "a log line per event, delivery to an app, or a copy on another topic"),
+    required(
+        "kind",
+        Kind::Choice(&["log", "http", "forward", "recurrence"]),
+        "a log line per event, delivery to an app, a copy on another topic, or the next occurrence",
+    ),
     entry("events", Kind::Texts, "[\"*\"]", "type patterns such as task.*"),
     key("to", Kind::Text, "forward: the topic that gets a copy of each event"),
+    entry("timezone", Kind::Text, "\"UTC\"", "recurrence: the zone of users whose events name none"),
+    entry("repeat_from", Kind::Choice(&["due", "completion"]), "\"due\"", "recurrence: what a task's next time is counted from"),
     key("url", Kind::SecretUrl, "http: where events are POSTed"),
     key("discover", Kind::SecretUrl, "http: an app whose routes are read from /dapr/subscribe, instead of url"),
     entry("discover_every", Kind::Duration, "\"1m\"", "discover: how often the routes are read again; SIGHUP reads them at once"),

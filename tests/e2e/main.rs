@@ -40,4 +40,5 @@ mod store;
 mod store_forget;
 mod tail;
 mod takeover;
+mod todo_day;
 mod topics;

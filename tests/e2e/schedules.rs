@@ -116,7 +116,7 @@ async fn every_tick_is_one_event_and_one_call_although_one_of_three_producers_is
     let (name, topic) = (unique("schedules"), unique("schedules-topic"));
     let (kafka, app) = (stack.kafka(), App::start(|_| Answer::status(204)).await);
     kafka.create_topic(&topic, 1, &[]).await;
-    let catalog = catalog(&topic);
+    let catalog = catalog(&topic, &["schedule.ticked"]);
     let toml = format!(
         "catalog.dir = {:?}\n[[schedules]]\nname = \"event\"\ncron = \"* * * * * *\"\n\
          [[schedules]]\nname = \"call\"\ncron = \"@every 1s\"\nhttp = {:?}\noverlap = \"allow\"\n",
@@ -147,14 +147,15 @@ async fn every_tick_is_one_event_and_one_call_although_one_of_three_producers_is
     kafka.delete_topic(&topic).await;
 }
 
-/// The catalogue of the project with `schedule.ticked` on `topic`.
-fn catalog(topic: &str) -> tempfile::TempDir {
+/// The catalogue of the project with these types on `topic`.
+pub fn catalog(topic: &str, types: &[&str]) -> tempfile::TempDir {
     let (from, to) = (concat!(env!("CARGO_MANIFEST_DIR"), "/topics"), tempfile::tempdir().unwrap());
     std::fs::create_dir(to.path().join("events")).unwrap();
     for file in std::fs::read_dir(format!("{from}/events")).unwrap() {
         let file = file.unwrap();
         let text = std::fs::read_to_string(file.path()).unwrap();
-        let text = if file.file_name() == "schedule.ticked.yaml" { text.replace("[task-events]", &format!("[{topic}]")) } else { text };
+        let is_moved = types.iter().any(|name| file.file_name() == format!("{name}.yaml").as_str());
+        let text = if is_moved { text.replace("[task-events]", &format!("[{topic}]")) } else { text };
         std::fs::write(to.path().join("events").join(file.file_name()), text).unwrap();
     }
     let topics = std::fs::read_to_string(format!("{from}/topics.yaml")).unwrap();

@@ -36,5 +36,6 @@ mod sidecar_grpc;
 mod sidecar_publish;
 mod sidecar_state;
 mod store;
+mod recurrence;
 mod support;
 mod ticks;

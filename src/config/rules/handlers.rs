@@ -3,18 +3,24 @@
 use std::time::Duration;
 
 use super::Report;
-use crate::config::{
-    Config, Role,
-    condition::Condition,
-    handlers::{HandlerConfig, HandlerKind, HttpBody, RouteConfig},
-    text,
-    units::show,
+use crate::{
+    calendar,
+    config::{
+        Config, Role,
+        condition::Condition,
+        handlers::{HandlerConfig, HandlerKind, HttpBody, RepeatFrom, RouteConfig},
+        text,
+        units::show,
+    },
 };
 
 /// Longest run: beyond it a drain, a lease and a person's patience have ended long ago.
 pub(super) const LONGEST_RUN: Duration = Duration::from_secs(3600);
 
 pub(super) const WEB: &[&str] = &["http", "https"];
+
+/// The only type that a `recurrence` handler reacts to.
+const RECURS: &str = "task.completed";
 
 /// What a consumer without handlers is told to add.
 const LINES_TO_ADD: &str = "a consumer needs at least one handler; add to a file given with -c:
@@ -53,9 +59,10 @@ fn check_handler(handler: &HandlerConfig, path: &str, config: &Config, report: &
     }
     match handler.kind {
         HandlerKind::Http => check_http(handler, path, config, report),
-        HandlerKind::Log | HandlerKind::Forward => check_not_http(handler, path, report),
+        HandlerKind::Log | HandlerKind::Forward | HandlerKind::Recurrence => check_not_http(handler, path, report),
     }
     check_forward(handler, path, config, report);
+    check_recurrence(handler, path, report);
 }
 
 pub(super) fn check_name(name: &str, path: &str, report: &mut Report<'_>) {
@@ -111,6 +118,20 @@ fn check_route(route: &RouteConfig, path: &str, config: &Config, report: &mut Re
     }
     for (index, rule) in route.rules.iter().enumerate() {
         report.expect(&format!("{path}.rules[{index}].match"), Condition::compile(&rule.condition).map(drop));
+    }
+}
+
+fn check_recurrence(handler: &HandlerConfig, path: &str, report: &mut Report<'_>) {
+    if handler.kind == HandlerKind::Recurrence {
+        if !["*", RECURS].contains(&handler.events.join(" ").as_str()) {
+            report.problem(&format!("{path}.events"), format!("a recurrence handler reacts to {RECURS} alone; leave the key out"));
+        }
+        report.expect(&format!("{path}.timezone"), calendar::zone(&handler.timezone));
+        return;
+    }
+    let given = [("timezone", handler.timezone != "UTC"), ("repeat_from", handler.repeat_from != RepeatFrom::default())];
+    for (key, _) in given.iter().filter(|(_, given)| *given) {
+        report.problem(&format!("{path}.{key}"), "is a key of kind = \"recurrence\" alone");
     }
 }
 

@@ -221,6 +221,7 @@ fn the_words_of_each_choice_are_the_words_of_its_type() {
             let needs = needs.iter().find(|(kind, _)| *kind == word).map_or("", |(_, keys)| *keys);
             format!("[[handlers]]\nname = \"a\"\nkind = \"{word}\"\n{needs}")
         }
+        Some("repeat_from") => format!("[[handlers]]\nname = \"a\"\nkind = \"recurrence\"\nrepeat_from = \"{word}\""),
         Some(key) => format!("[[handlers]]\nname = \"a\"\nkind = \"http\"\nurl = \"http://h\"\n{key} = \"{word}\""),
         None => format!("{path} = \"{word}\""),
     };

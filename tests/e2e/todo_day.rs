@@ -1,0 +1,90 @@
+//! A day of a todo app through the worker's own jobs: schedules tick, changes are forwarded, done tasks come again; each effect once.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+
+use crate::{
+    stack_or_skip,
+    support::{
+        app::{Answer, App},
+        stack::Stack,
+        unique,
+        worker::Launch,
+    },
+};
+
+const USERS: usize = 12;
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// The day as one user has it: a task that recurs, a change to it, and its completion.
+fn day(user: usize) -> Vec<Value> {
+    let event = |step: &str, data: Value| {
+        json!({ "event_id": format!("{step}-{user}"), "event_type": format!("task.{step}"), "user_id": format!("user-{user}"), "task_id": user + 1,
+                "timestamp": "2026-03-28T12:00:00Z", "data": data })
+    };
+    let due = "2026-03-28T08:00:00Z";
+    vec![
+        event("created", json!({ "title": "Water the plants", "recurring_pattern": "DAILY", "due_date": due })),
+        event("updated", json!({ "priority": "high" })),
+        event("completed", json!({ "recurring_pattern": "DAILY", "due_date": due, "timezone": "Europe/Berlin" })),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_day_has_each_of_its_effects_once_although_workers_are_killed() {
+    let stack = stack_or_skip!(Stack::shared());
+    let (name, kafka) = (unique("day"), stack.kafka());
+    let [tasks, updates] = ["day-tasks", "day-updates"].map(unique);
+    for topic in [&tasks, &updates] {
+        kafka.create_topic(topic, 3, &[]).await;
+    }
+    let catalog =
+        super::schedules::catalog(&tasks, &["task.created", "task.updated", "task.completed", "recurring.triggered", "recurring.spawned"]);
+    let app = App::start(|_| Answer::status(200)).await;
+    let toml = format!(
+        "catalog.dir = {:?}\nkafka.topics = [{tasks:?}]\n\
+         [[handlers]]\nname = \"sync\"\nkind = \"forward\"\nevents = [\"task.*\"]\nto = {updates:?}\n\
+         [[handlers]]\nname = \"next\"\nkind = \"recurrence\"\n\
+         [[handlers]]\nname = \"backend\"\nkind = \"http\"\nevents = [\"recurring.spawned\"]\nbody = \"event\"\nurl = {:?}\n",
+        catalog.path(),
+        app.url("/spawned"),
+    );
+    let consumer = || Launch::role("consumer", &stack, &name, &toml);
+    let producer = Launch::role("producer", &stack, &name, &toml).start_ready().await;
+    let (mut first, mut second) = (consumer().start_ready().await, consumer().start_ready().await);
+    let lines: String = (0..USERS).flat_map(day).map(|event| event.to_string() + "\n").collect();
+    let request = reqwest::Client::new().post(producer.publish_url("/events")).header("content-type", "application/x-ndjson").body(lines);
+    assert_eq!(request.send().await.unwrap().status(), 202);
+
+    app.wait_for(USERS / 3, MINUTE).await;
+    first.kill();
+    let mut third = consumer().start_ready().await;
+    app.wait_for(USERS / 2, MINUTE).await;
+    second.kill();
+    app.wait_for(USERS, 2 * MINUTE).await;
+    kafka.wait_until_committed(&name, &tasks, 2 * MINUTE).await;
+    assert_eq!(third.terminate(MINUTE).await, Some(0));
+
+    let spawned: BTreeMap<String, BTreeSet<(String, String)>> = app.deliveries().iter().fold(BTreeMap::new(), |mut seen, delivery| {
+        let event = delivery.json();
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        let of_user: &mut BTreeSet<_> = seen.entry(text(&event["data"]["user_id"])).or_default();
+        of_user.insert((text(&event["data"]["task_id"]), text(&event["data"]["due_date"])));
+        seen
+    });
+    assert_eq!(spawned.len(), USERS);
+    assert!(spawned.values().all(|tasks| tasks.len() == 1), "one next task for each: {spawned:?}");
+    assert!(
+        spawned.values().flatten().all(|(_, due)| due == "2026-03-29T07:00:00Z"),
+        "nine o'clock, on the day of the change: {spawned:?}"
+    );
+    let copies: BTreeSet<_> = kafka.read_all(&updates).await.iter().map(|record| record.json()["event_id"].to_string()).collect();
+    assert_eq!(copies.len(), USERS * 3, "every change of a task reached the clients' topic");
+    for topic in [&tasks, &updates] {
+        kafka.delete_topic(topic).await;
+    }
+}
