@@ -176,7 +176,8 @@ impl Partition {
                             tracing::warn!(kafka.partition = %self.id, runs = self.runs.len(), "runs outlive the drain; their events will run again unless they finish in time");
                         }
                         if let Some(drained) = drain.drained.take() {
-                            self.mode = if self.runs.is_empty() && self.burying == 0 || last {
+                            // A run that ended at the deadline's last moment may still have to be written down.
+                            self.mode = if quiet && self.burying == 0 || last {
                                 Mode::Over(Some((drained, left)))
                             } else {
                                 answer(drained, left, Mode::Lingering)

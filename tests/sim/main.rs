@@ -216,6 +216,12 @@ fn an_owner_that_could_not_prove_its_membership_goes_on() {
     holds(3831);
 }
 
+/// A handler that succeeded at a drain's last moment, while the other one of its event was dead: its success was not written down.
+#[test]
+fn what_ends_at_a_drains_last_moment_is_written_down() {
+    holds(7252);
+}
+
 fn holds(seed: u64) {
     let verdict = play(seed, Switches::all(), false);
     assert_eq!(verdict.violations, Vec::<String>::new(), "again with WORKER_SIM_SEED={seed}");

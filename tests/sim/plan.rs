@@ -4,7 +4,7 @@ use fastrand::Rng;
 
 /// Faults stop at this time (virtual milliseconds); from then on everything has to come right.
 pub const HEAL_MS: u64 = 45_000;
-/// Everything is handled and committed by this time, or it never will be.
+/// Everything is handled and committed by this time, or it never will be; where events killed processes, somewhat later.
 pub const END_MS: u64 = 420_000;
 
 /// One thing that goes wrong, or that an operator does.

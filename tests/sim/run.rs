@@ -77,7 +77,7 @@ async fn simulate(seed: u64, rules: Switches, record: bool) -> Verdict {
         }
         quiet = if world.now() > healed + 500 && world.broker().committed() { quiet + 1 } else { 0 };
         let broken = !world.facts().violations.is_empty();
-        if broken || quiet > 12 || world.now() > END_MS {
+        if broken || quiet > 12 || world.now() > end(&world) {
             break;
         }
     }
@@ -99,6 +99,13 @@ async fn simulate(seed: u64, rules: Switches, record: bool) -> Verdict {
         seen: facts.seen,
         virtual_ms: world.now(),
     }
+}
+
+/// When everything must be over. Each process that an event kills costs the others a session's wait, whenever that happens; an engine
+/// that never finds out what kills it has no right to more.
+fn end(world: &World) -> u64 {
+    let killed = world.facts().faults.get("poison").copied().unwrap_or_default();
+    END_MS + killed.min(40) * 15_000
 }
 
 /// At the end: nothing is lost, nothing hangs.
