@@ -23,6 +23,7 @@ mod letters;
 mod limits;
 pub mod member;
 mod meters;
+mod overflow;
 mod ownership;
 mod partition;
 pub mod ports;

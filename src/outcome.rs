@@ -101,7 +101,7 @@ pub enum DeadReason {
     UnknownType,
     /// Five runs began and none was ever answered: it keeps killing the process.
     CrashLoop,
-    /// Behind a failing event of the same user, beyond `max_held_events` or `max_hold_age`.
+    /// Behind a failing event of the same user, beyond `max_held_events` or `max_hold_age`, or where the memory was full of them.
     UserOverflow,
     /// Too big for the DLQ topic: a stub that points to the original.
     Oversize,

@@ -25,7 +25,8 @@ pub struct EngineConfig {
     pub commit_interval: Duration,
     /// For a group with no commit.
     pub start_at: StartAt,
-    /// Of one user behind a failing event; beyond it the backlog goes to the DLQ.
+    /// Of one user behind a failing event; beyond it the backlog goes to the DLQ. Sooner where failing users fill half of their partition's
+    /// part of `memory`: 24 bytes an event.
     pub max_held_events: u64,
     /// As `max_held_events`, by age of the hold.
     #[serde(with = "super::units::duration")]
@@ -52,7 +53,7 @@ pub enum StartAt {
     Latest,
 }
 
-/// What happens to a user's backlog beyond `max_held_events` or `max_hold_age`.
+/// What happens to a user's backlog beyond `max_held_events` or `max_hold_age`, or that would keep its partition from being read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OnOverflow {

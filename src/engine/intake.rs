@@ -102,32 +102,4 @@ impl Partition {
             self.ready.push_back(id);
         }
     }
-
-    /// Whether a lane's backlog has grown past what one user may hold.
-    pub(super) fn check_overflow(&mut self, id: LaneId) {
-        let options = &self.shared.options;
-        let lane = &self.lanes[id];
-        // A dead letter that is under way, or held back by the breaker, is no failing event any more.
-        let failing = !matches!(lane.stage, Stage::Burying | Stage::Finishing);
-        let Some(work) = lane.work.as_ref().filter(|work| failing && work.failed()) else { return };
-        let too_many = lane.len() as u64 > options.max_held_events;
-        if lane.overflowing || !(too_many || work.since.elapsed() >= options.max_hold_age) {
-            return;
-        }
-        match options.on_overflow {
-            super::OnOverflow::Dlq => {
-                tracing::error!(kafka.partition = %self.id, events = lane.len(), "a failing event holds up too much of its user's backlog; it goes to the dlq in order");
-                let lane = &mut self.lanes[id];
-                lane.overflowing = true;
-                // What runs may still succeed; what waits is given up at its turn.
-                if lane.stage == Stage::Waiting {
-                    self.make_ready(id);
-                }
-            }
-            super::OnOverflow::PausePartition => {
-                self.paused = Some(id);
-                self.gate.set_paused(true);
-            }
-        }
-    }
 }

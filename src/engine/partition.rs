@@ -99,6 +99,8 @@ pub(super) struct Partition {
     pub(super) log_start: i64,
     /// Not read until an overflowing lane has moved (`on_overflow = "pause_partition"`).
     pub(super) paused: Option<LaneId>,
+    /// Latest turn of an event that was handled since.
+    pub(super) handled_from: Option<Instant>,
     pub(super) mode: Mode,
     inbox: mpsc::Receiver<Box<dyn RecordBatch>>,
     inbox_open: bool,
@@ -200,6 +202,7 @@ impl Partition {
             start: assignment.start,
             log_start: assignment.log_start,
             paused: None,
+            handled_from: None,
             mode: Mode::Running,
             inbox: assignment.inbox,
             inbox_open: true,

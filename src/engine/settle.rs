@@ -163,6 +163,9 @@ impl Partition {
         if !matches!(settled, Settled::Dead(_)) {
             self.lanes[id].overflowing = false;
         }
+        if matches!(settled, Settled::Done | Settled::Dropped) {
+            self.handled_from = self.handled_from.max(Some(work.since));
+        }
         if work.recorded {
             self.removable.push_back(work.offset);
         }

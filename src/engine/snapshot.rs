@@ -24,6 +24,7 @@ impl Partition {
             self.commit_now = true;
         }
         self.check_proof();
+        self.relieve();
     }
 
     /// Sends the due commit, if none is under way.

@@ -12,6 +12,7 @@ mod tick_contract;
 mod contract_state;
 mod demo;
 mod engine;
+mod engine_fairness;
 mod engine_faults;
 mod engine_limits;
 mod engine_mends;

@@ -316,7 +316,12 @@ impl Rig {
 
     /// Whether the Source may read the partition.
     pub fn gate_open(&self, partition: &TopicPartition) -> bool {
-        self.inboxes[partition].1.open(true)
+        self.gate_lets(partition, true)
+    }
+
+    /// The same for a Source that has, or has not, been reading until now.
+    pub fn gate_lets(&self, partition: &TopicPartition, was_open: bool) -> bool {
+        self.inboxes[partition].1.open(was_open)
     }
 
     pub fn effects(&self) -> Vec<Effect> {

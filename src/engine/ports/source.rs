@@ -99,6 +99,11 @@ impl Gate {
         self.resume_at.store(bytes / 2, Ordering::Relaxed);
     }
 
+    /// What must not be held for a partition to be read again once it was held.
+    pub fn resume_at(&self) -> usize {
+        self.resume_at.load(Ordering::Relaxed)
+    }
+
     /// Whether the Source may read, given whether it was reading until now.
     pub fn open(&self, was_open: bool) -> bool {
         let limit = if was_open { &self.hold_at } else { &self.resume_at };
