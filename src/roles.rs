@@ -3,6 +3,7 @@
 mod alerts;
 pub mod brokers;
 pub(crate) mod consumer;
+pub mod dead_reminders;
 pub mod ingest;
 pub mod input;
 mod intake;

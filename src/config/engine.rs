@@ -73,6 +73,8 @@ pub struct DlqConfig {
     pub breaker_ratio: f64,
     /// URL told of dead letters, rate limited; empty: none. A secret.
     pub alert_webhook: Secret,
+    /// Whether `reminder.failed` is published for each dead `reminder.*` event.
+    pub tell_users: bool,
 }
 
 /// `[catalog]`.

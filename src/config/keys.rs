@@ -136,6 +136,7 @@ const DLQ: &[Key] = &[
     key("topic", Kind::Text, "the dead letter topic"),
     key("breaker_ratio", Kind::Number(0.0, 1.0), "part of recent settlements that may be dead before dead-lettering stops"),
     key("alert_webhook", Kind::Secret, "URL told of dead letters, rate limited; empty: none"),
+    key("tell_users", Kind::Flag, "publish reminder.failed for each dead reminder.* event, before its dead letter"),
 ];
 
 const CATALOG: &[Key] = &[

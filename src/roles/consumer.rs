@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::{Options, RunError, alerts, brokers::Brokers, service::Service};
+use super::{Options, RunError, alerts, brokers::Brokers, dead_reminders::TellsUsers, service::Service};
 use crate::{
     config::{Config, Role, engine::UnknownType, redis::WhenDown},
     engine::{self, Clock, Drained, Engine, EngineError, Parts},
@@ -154,13 +154,17 @@ impl Consumer {
         let options = options(config, brokers.clients().group_id());
         let (alerts, webhook) = alerts::start(config, &options.group, &options.worker)?;
         let decoder = Decoder::new(Arc::clone(&self.catalog), config.catalog.validate);
+        let publisher = match config.dlq.tell_users {
+            true => TellsUsers::around(brokers.publisher(), handlers.outlet().clone(), &self.catalog),
+            false => brokers.publisher(),
+        };
         let engine = Engine::new(
             Parts {
                 decoder: decoder.with_opaque(handlers.raw_topics()).map_err(anyhow::Error::msg)?,
                 registry,
                 schedules: Schedules::new(&config.retry),
                 store,
-                publisher: brokers.publisher(),
+                publisher,
                 offsets: brokers.offsets(handle.offsets()),
                 reader: Some(Arc::new(reader)),
                 metrics: metrics.clone(),

@@ -61,3 +61,47 @@ async fn a_dead_letter_under_way_when_kafka_dies_is_written_once() {
     assert_eq!(ids, ["0", "1", "2", "3", "4"]);
     assert!(letters.iter().all(|letter| letter.header("x-dlq-reason") == Some("permanent")));
 }
+
+/// The worker is killed when the user has been told and the letter cannot be written yet: a repeated telling has the same id.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_user_of_a_dead_reminder_is_told_although_the_worker_is_killed_before_its_letter_is_written() {
+    let stack = stack_or_skip!(Stack::shared());
+    let (kafka, name) = (stack.kafka(), unique("mourn"));
+    let [reminders, dlq] = ["mourn-reminders", "mourn-dlq"].map(unique);
+    kafka.create_topic(&reminders, 1, &[]).await;
+    let catalog = super::schedules::catalog(&reminders, &["reminder.due", "reminder.failed"]);
+    let [email, app] = [Answer::status(422), Answer::status(200)].map(|answer| App::start(move |_| answer.clone()));
+    let (email, app) = (email.await, app.await);
+    let toml = format!(
+        "catalog.dir = {:?}\nkafka.topics = [{reminders:?}]\ndlq.topic = {dlq:?}\n\
+         [[handlers]]\nname = \"email\"\nkind = \"http\"\nevents = [\"reminder.due\"]\nurl = {:?}\n\
+         [[handlers]]\nname = \"app\"\nkind = \"http\"\nevents = [\"reminder.failed\"]\nbody = \"event\"\nurl = {:?}\n",
+        catalog.path(),
+        email.url("/"),
+        app.url("/"),
+    );
+    let launch = || Launch::role("consumer", &stack, &name, &toml);
+    let mut first = launch().start_ready().await;
+    kafka.produce(&reminders, "ada", br#"{"event_id":"due-1","event_type":"reminder.due","user_id":"ada","task_id":7}"#, &[]).await;
+    first.wait_for_metric("worker_dead_letter_failures_total", &[], LONG, |failures| failures >= 1.0).await;
+    first.kill();
+    let tellings = kafka.read_all(&reminders).await.len() - 1;
+    assert!(tellings >= 1, "told before the letter");
+
+    kafka.create_topic(&dlq, 1, &[]).await;
+    let mut second = launch().start_ready().await;
+    second.wait_for_metric("worker_dead_letters_total", &[("event_type", "reminder.due")], LONG, |dead| dead == 1.0).await;
+    kafka.wait_until_committed(&name, &reminders, LONG).await;
+    assert_eq!(second.terminate(LONG).await, Some(0));
+
+    let told: Vec<_> = kafka.read_all(&reminders).await.split_off(1);
+    let id = worker::event::ids::of_effect("due-1", "reminder.failed").to_string();
+    assert!(told.len() > tellings && told.iter().all(|record| record.json()["event_id"] == id.as_str()), "{told:?}");
+    assert_eq!(kafka.read_all(&dlq).await.len(), 1);
+    let seen: Vec<_> = app.deliveries().iter().map(|delivery| delivery.json()["data"].clone()).collect();
+    assert!(seen.iter().all(|data| data["channel"] == "email" && data["task_id"] == 7 && data["user_id"] == "ada"), "{seen:?}");
+    assert_eq!(seen.len(), 1, "however often it is told, whoever reacts to it does so once");
+    for topic in [&reminders, &dlq] {
+        kafka.delete_topic(topic).await;
+    }
+}

@@ -155,7 +155,11 @@ pub fn catalog(topic: &str, types: &[&str]) -> tempfile::TempDir {
         let file = file.unwrap();
         let text = std::fs::read_to_string(file.path()).unwrap();
         let is_moved = types.iter().any(|name| file.file_name() == format!("{name}.yaml").as_str());
-        let text = if is_moved { text.replace("[task-events]", &format!("[{topic}]")) } else { text };
+        let text = if is_moved {
+            text.replace("[task-events]", &format!("[{topic}]")).replace("[reminders]", &format!("[{topic}]"))
+        } else {
+            text
+        };
         std::fs::write(to.path().join("events").join(file.file_name()), text).unwrap();
     }
     let topics = std::fs::read_to_string(format!("{from}/topics.yaml")).unwrap();

@@ -10,6 +10,7 @@ mod contract;
 mod tick_contract;
 #[path = "../contract/state.rs"]
 mod contract_state;
+mod dead_reminders;
 mod demo;
 mod engine;
 mod engine_fairness;

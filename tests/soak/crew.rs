@@ -232,8 +232,8 @@ impl Crew {
     }
 }
 
-/// Added partitions are seen soon.
-const COMMON: &str = "[kafka]\ntopics = [\"task-events\", \"reminders\", \"user-events\"]\n\
+/// Added partitions are seen soon. What the worker itself would publish is not in the oracle's books.
+const COMMON: &str = "[dlq]\ntell_users = false\n[kafka]\ntopics = [\"task-events\", \"reminders\", \"user-events\"]\n\
     [kafka.properties]\n\"topic.metadata.refresh.interval.ms\" = \"3000\"\n";
 
 /// Resident memory of a process; 0 where it cannot be read.

@@ -293,7 +293,7 @@ impl Job {
             &self.stack,
             &self.group,
             &format!(
-                "[engine]\nconcurrency = 64\n\
+                "[engine]\nconcurrency = 64\n[dlq]\ntell_users = false\n\
                  [retry.default]\ndelays = {delays}\n[retry.\"task.completed\"]\ndelays = {delays}\n\
                  [retry.\"task.updated\"]\ndelays = {delays}\n[retry.\"reminder.due\"]\ndelays = {delays}\n\
                  [[handlers]]\nname = \"app\"\nkind = \"http\"\nevents = [\"task.*\", \"reminder.due\", \"user.logged_in\"]\nurl = \"http://{app}/app\"\n\
