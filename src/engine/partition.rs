@@ -149,6 +149,8 @@ pub(super) struct Partition {
     pub(super) finishing: bool,
     /// Settled events whose exceptional record goes when a commit covers them.
     pub(super) removable: VecDeque<i64>,
+    /// One has, up to here.
+    pub(super) sweep_to: Option<i64>,
     pub(super) to_refetch: VecDeque<LaneId>,
     pub(super) refetching: bool,
 
@@ -234,6 +236,7 @@ impl Partition {
             to_finish: Vec::new(),
             finishing: false,
             removable: VecDeque::new(),
+            sweep_to: None,
             to_refetch: VecDeque::new(),
             refetching: false,
             committing: false,

@@ -31,8 +31,14 @@ impl Partition {
         }
     }
 
-    /// Sends the next save, if none is under way.
+    /// Sends the next save, if none is under way; what a commit has covered since the last one goes before it.
     pub(super) fn start_save(&mut self) {
+        if self.saving {
+            return;
+        }
+        if let Some(committed) = self.sweep_to.take() {
+            self.sweep(committed);
+        }
         if self.saving || self.to_save.is_empty() || !self.may_write() {
             return;
         }
@@ -64,11 +70,8 @@ impl Partition {
     }
 
     /// Removes the records of settled events that the commit up to `committed` covers.
-    pub(super) fn sweep(&mut self, committed: i64) {
+    fn sweep(&mut self, committed: i64) {
         let Some(held) = self.held().cloned() else { return };
-        if self.saving {
-            return;
-        }
         let mut covered: Vec<i64> = Vec::new();
         self.removable.retain(|&offset| {
             let goes = offset < committed;

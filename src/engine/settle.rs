@@ -17,8 +17,9 @@ use super::{
 };
 use crate::outcome::{DeadReason, Outcome, Settled};
 
-/// An event whose handlers are through in part only is written down after this long.
-const NOTE_AFTER: Duration = Duration::from_millis(200);
+/// An event whose handlers are through in part only is written down after this long. A record costs Redis 3 to 6 us, removal included, a
+/// verdict 1 us: where all handlers are quick none is written, and where they are not they bound how many there are.
+const NOTE_AFTER: Duration = Duration::from_millis(20);
 
 impl Partition {
     /// A run ended: notes it, and goes on when the event's other runs have ended too.

@@ -109,7 +109,7 @@ impl Partition {
                 let labels = [&*self.id.topic, &self.id.partition.to_string()];
                 self.shared.metrics.commit_map_chars.with_label_values(&labels).set(i64::try_from(chars).unwrap_or(i64::MAX));
                 self.note_tier(snapshot.tier);
-                self.sweep(snapshot.offset);
+                self.sweep_to = Some(snapshot.offset);
             }
             Err(CommitError::MetadataTooLarge) => {
                 // The broker refuses per partition, the client reports all: whoever is longer than the new limit is sent shorter.

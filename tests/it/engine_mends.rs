@@ -11,28 +11,15 @@ use worker::{
         OnOverflow, WhenDown,
         ports::{Acquired, CommitError, DedupeStore, PublishError},
     },
-    event::record::TopicPartition,
     outcome::{Failure, Handled, HandlerResult},
     progress::Map,
     store::memory::{MemoryLimits, MemoryStore},
 };
 
 use crate::{
-    faulty::{Faulty, Log, events_of, pass, seconds, steady},
+    faulty::{Faulty, Log, another_takes_the_lease, events_of, pass, seconds, steady},
     rig::{Rig, Setup, event},
 };
-
-/// Another worker asks until it has the lease, or for a minute; then it goes away again.
-async fn another_takes_the_lease(store: &MemoryStore, partition: &TopicPartition) {
-    let other: Arc<str> = "another worker".into();
-    for _ in 0..600 {
-        if let Acquired::Granted { lease, .. } = store.acquire(partition, &other, 0).await.unwrap() {
-            return store.release(&[lease]).await.unwrap();
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    panic!("a minute later the lease is still not to be had");
-}
 
 /// The map of the last commit.
 fn last_map(rig: &Rig) -> Map {

@@ -37,6 +37,11 @@ pub struct Faulty {
     /// Verdicts alone are not answered.
     pub verdicts_fail: AtomicBool,
     pub removed: Mutex<Vec<i64>>,
+    /// Answer to each save: the offsets that were written.
+    pub saved: Mutex<Vec<Vec<i64>>>,
+    pub check_takes: Mutex<Duration>,
+    /// Starts that were counted: epoch and offset.
+    pub counted: Mutex<Vec<(u64, i64)>>,
 }
 
 impl Faulty {
@@ -52,6 +57,9 @@ impl Faulty {
             renewals_hang: AtomicBool::new(false),
             verdicts_fail: AtomicBool::new(false),
             removed: Mutex::default(),
+            saved: Mutex::default(),
+            check_takes: Mutex::default(),
+            counted: Mutex::default(),
         })
     }
 
@@ -71,7 +79,12 @@ impl DedupeStore for Faulty {
             if self.checks_fail.load(Ordering::SeqCst) {
                 return Err(StoreError::Unavailable("slow".into()));
             }
-            self.inner.check(lease, check).await
+            let takes = *self.check_takes.lock().unwrap();
+            tokio::time::sleep(takes).await;
+            let starts: Vec<_> = check.starts.iter().map(|(offset, _)| (lease.epoch, *offset)).collect();
+            let known = self.inner.check(lease, check).await?;
+            self.counted.lock().unwrap().extend(starts);
+            Ok(known)
         }
         .boxed()
     }
@@ -96,8 +109,10 @@ impl DedupeStore for Faulty {
             }
             let takes = *self.save_takes.lock().unwrap();
             tokio::time::sleep(takes).await;
+            let written: Vec<i64> = changes.iter().filter(|(_, record)| record.is_some()).map(|(offset, _)| *offset).collect();
             self.inner.save(lease, changes).await?;
             self.removed.lock().unwrap().extend(removed);
+            self.saved.lock().unwrap().extend(Some(written).filter(|written| !written.is_empty()));
             Ok(())
         }
         .boxed()
@@ -194,4 +209,16 @@ pub fn events_of(user: &str, offsets: std::ops::Range<i64>) -> Vec<RecordParts> 
 pub fn steady(delays: &[u64]) -> Schedules {
     let rule = RetryRule { delays: Some(delays.iter().copied().map(Duration::from_secs).collect()), jitter: Some(0.0) };
     Schedules::new(&RetryConfig([("default".to_owned(), rule)].into()))
+}
+
+/// Another worker asks until it has the lease, or for a minute; then it goes away again.
+pub async fn another_takes_the_lease(store: &MemoryStore, partition: &TopicPartition) {
+    let other: Arc<str> = "another worker".into();
+    for _ in 0..600 {
+        if let Acquired::Granted { lease, .. } = store.acquire(partition, &other, 0).await.unwrap() {
+            return store.release(&[lease]).await.unwrap();
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("a minute later the lease is still not to be had");
 }

@@ -17,6 +17,7 @@ mod engine_fairness;
 mod engine_faults;
 mod engine_limits;
 mod engine_mends;
+mod engine_records;
 mod engine_review;
 mod events_cli;
 mod faulty;

@@ -211,7 +211,7 @@ impl Facts {
                 () => return Err(format!("{handler} runs {place:?} again without a cause")),
             };
             // What has finished is written down within moments, also where another handler of the event goes on.
-            if cause == "crash" && died_at.is_some_and(|died_at| at + 3_000 < died_at) && self.calm(TROUBLES) {
+            if cause == "crash" && died_at.is_some_and(|died_at| at + 200 < died_at) && self.calm(TROUBLES) {
                 return Err(format!("{handler} runs {place:?} again, {} ms after its success", process.world.now() - at));
             }
             *self.duplicates.entry(cause).or_default() += 1;
