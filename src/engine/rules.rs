@@ -28,6 +28,8 @@ pub struct Rules {
     pub handler_gone: bool,
     /// The ledger knows a verdict before the tracker does.
     pub ledger_before_settle: bool,
+    /// A verdict is sent to the ledger only under a valid lease.
+    pub verdict_under_lease: bool,
     /// Redrives are a part of an event's identity.
     pub redrives_in_member: bool,
     /// A lease is given back only when its runs have ended.
@@ -61,6 +63,7 @@ impl Rules {
         recorded_dead_stays: true,
         handler_gone: true,
         ledger_before_settle: true,
+        verdict_under_lease: true,
         redrives_in_member: true,
         runs_keep_lease: true,
         prove_to_waiter: true,

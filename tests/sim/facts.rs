@@ -59,6 +59,7 @@ struct Active {
     process: Arc<Process>,
     freezes: u64,
     losses: u64,
+    since: u64,
 }
 
 /// A handler's last failure of an event.
@@ -226,6 +227,7 @@ impl Facts {
             process: Arc::clone(process),
             freezes: process.freezes(),
             losses: store.losses,
+            since: process.world.now(),
         };
         self.active.insert(self.runs, active);
         let _ = attempt;
@@ -400,6 +402,21 @@ impl Facts {
             }
             None => {}
         }
+    }
+
+    /// A run is given up before it has answered and before its time limit: only where its lease is another's, or its process ends.
+    pub fn cancelled(&self, run: u64, store: &Data) -> Result<(), String> {
+        let Some(active) = self.active.get(&run) else { return Ok(()) };
+        let (process, event) = (&active.process, &self.events[active.event]);
+        let world = &process.world;
+        let ends = !process.alive() || process.frozen() || process.stopping.load(Ordering::Relaxed);
+        let timed_out = world.now() >= active.since + world.plan.handler_timeout_ms;
+        let ours = store.parts.get(&event.partition).and_then(|part| part.lease.as_ref());
+        let ours = ours.is_some_and(|row| row.epoch == active.epoch && !row.owner.is_empty() && !row.released);
+        if ends || timed_out || !ours || store.losses > 0 {
+            return Ok(());
+        }
+        Err(format!("{} gives up {} of p{} under a lease that is nobody else's", active.handler, event.offset, event.partition))
     }
 
     /// A letter is about to be written.

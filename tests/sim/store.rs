@@ -429,9 +429,12 @@ impl Client {
         }
     }
 
-    /// Before an event is called finished, every handler that the store remembers has to be through with it.
+    /// An event is called finished under a lease that has not ended, and when every handler that the store remembers is through with it.
     fn judge_finish(&self, lease: &Lease, members: &[Member]) {
         let world = &self.process.world;
+        if self.has_ended(lease) {
+            world.violated(format!("p{}: verdicts are sent after the end of their lease", lease.partition.partition));
+        }
         let broken: Vec<String> = {
             let (store, facts) = (world.store(), world.facts());
             let part = store.parts.get(&lease.partition.partition);
@@ -439,6 +442,16 @@ impl Client {
             members.iter().filter_map(forgotten).collect()
         };
         broken.into_iter().for_each(|broken| world.violated(broken));
+    }
+
+    /// Whether the lease is over, and its owner can know. A process that is stopped says nothing now; what it sends when it wakes the store
+    /// refuses.
+    fn has_ended(&self, lease: &Lease) -> bool {
+        let store = self.process.world.store();
+        let trusted = store.losses == 0 && store.skew_ms == 0 && self.process.world.plan.bypass_after_ms.is_none();
+        let row = store.parts.get(&lease.partition.partition).and_then(|part| part.lease.as_ref());
+        let now = store.now(self.process.world.now());
+        trusted && !self.process.frozen() && row.is_some_and(|row| row.epoch != lease.epoch || row.end <= now)
     }
 
     /// Nobody waits for a lease much longer than a lease and a run last, unless the store itself is in trouble.

@@ -83,13 +83,24 @@ struct Ended<'a> {
     process: &'a Process,
     handler: &'static str,
     run: u64,
+    answered: bool,
     done: Option<bool>,
     delay: Option<u64>,
 }
 
 impl Drop for Ended<'_> {
     fn drop(&mut self) {
-        self.process.world.facts().end(self.run, self.handler, self.done, self.delay);
+        let world = &self.process.world;
+        if !self.answered && !std::thread::panicking() {
+            let judged = {
+                let store = world.store();
+                world.facts().cancelled(self.run, &store)
+            };
+            if let Err(broken) = judged {
+                world.violated(broken);
+            }
+        }
+        world.facts().end(self.run, self.handler, self.done, self.delay);
     }
 }
 
@@ -116,9 +127,10 @@ impl Handler for Simulated {
                 return Ok(Handled::Done);
             }
         };
-        let mut ended = Ended { process: &self.process, handler: self.name, run: number, done: Some(false), delay: None };
+        let mut ended = Ended { process: &self.process, handler: self.name, run: number, answered: false, done: Some(false), delay: None };
         let result = self.answer(place, &run).await;
         self.process.pass().await;
+        ended.answered = true;
         ended.done = Some(!matches!(result, Err(Failure::Transient { .. } | Failure::Permanent { .. })));
         if let Err(Failure::Transient { after: None, .. }) = &result {
             let schedule = self.schedules.schedule_for(run.event.event_type());
