@@ -217,9 +217,10 @@ impl Partition {
     pub(super) fn on_checked(&mut self, checked: Checked) {
         self.checking = false;
         let known = match checked.result {
-            Ok(known) => known,
-            Err(NoAnswer::Fenced) => {
-                // Asked again under the next lease.
+            Ok(known) if self.is_current(checked.epoch) => known,
+            Err(NoAnswer::Bypassed) if self.is_current(checked.epoch) => vec![false; checked.lanes.len()],
+            // Asked again under the next lease: another owner may have had the events in between (!).
+            _ => {
                 for id in checked.counted {
                     self.lanes[id].work.iter_mut().for_each(|work| work.uncount_start());
                 }
@@ -228,7 +229,6 @@ impl Partition {
                 }
                 return self.fenced(checked.epoch);
             }
-            Err(NoAnswer::Bypassed) => vec![false; checked.lanes.len()],
         };
         self.mark = self.mark.max(checked.mark.unwrap_or(-1));
         let now = Instant::now();

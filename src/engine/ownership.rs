@@ -143,7 +143,14 @@ impl Partition {
         }
     }
 
-    /// The store refused what was sent under the lease of that epoch. An answer that comes late says nothing of the lease held now.
+    /// Whether an answer of the store was given under the lease that is held now, or none was asked under. One of an older lease says nothing:
+    /// another owner may have come between.
+    pub(super) fn is_current(&self, epoch: u64) -> bool {
+        epoch == 0 || self.held().is_some_and(|held| held.lease.epoch == epoch)
+    }
+
+    /// The store refused what was sent under the lease of that epoch, or answered when it was lost already. Only if it is still held this says
+    /// anything of it.
     pub(super) fn fenced(&mut self, epoch: u64) {
         if self.held().is_some_and(|held| held.lease.epoch == epoch) {
             self.lease_gone();
@@ -189,7 +196,15 @@ impl Partition {
             }
             self.make_ready(id);
         }
-        for id in std::mem::take(&mut self.to_bury) {
+        // Under the next lease the ledger is asked before anything else.
+        let mut waiting: Vec<_> = std::mem::take(&mut self.to_bury).into();
+        self.to_save.retain(|&id| {
+            let Some(lane) = self.lanes.get_mut(id).filter(|lane| lane.stage == Stage::Saving) else { return true };
+            lane.to_save = false;
+            waiting.push(id);
+            false
+        });
+        for id in waiting {
             self.make_ready(id);
         }
         held

@@ -100,10 +100,14 @@ impl Partition {
 
     pub(super) fn on_saved(&mut self, lanes: Vec<LaneId>, result: Result<(), NoAnswer>, epoch: u64) {
         self.saving = false;
-        if result == Err(NoAnswer::Fenced) {
-            // Written again under the next lease.
+        if result == Err(NoAnswer::Fenced) || !self.is_current(epoch) {
+            // Another owner may have had the events in between: under the next lease the ledger is asked first, then they are written again (!).
             for id in lanes {
-                self.note(id);
+                match self.lanes.get(id).filter(|lane| !lane.to_save).map(|lane| lane.stage) {
+                    Some(Stage::Saving) => self.make_ready(id),
+                    Some(_) if result.is_err() => self.note(id),
+                    _ => {}
+                }
             }
             return self.fenced(epoch);
         }

@@ -40,6 +40,9 @@ pub struct Faulty {
     /// Answer to each save: the offsets that were written.
     pub saved: Mutex<Vec<Vec<i64>>>,
     pub check_takes: Mutex<Duration>,
+    /// What was asked is done, and answered so much later.
+    pub checks_answer_after: Mutex<Duration>,
+    pub saves_answer_after: Mutex<Duration>,
     /// Starts that were counted: epoch and offset.
     pub counted: Mutex<Vec<(u64, i64)>>,
 }
@@ -59,6 +62,8 @@ impl Faulty {
             removed: Mutex::default(),
             saved: Mutex::default(),
             check_takes: Mutex::default(),
+            checks_answer_after: Mutex::default(),
+            saves_answer_after: Mutex::default(),
             counted: Mutex::default(),
         })
     }
@@ -83,6 +88,8 @@ impl DedupeStore for Faulty {
             tokio::time::sleep(takes).await;
             let starts: Vec<_> = check.starts.iter().map(|(offset, _)| (lease.epoch, *offset)).collect();
             let known = self.inner.check(lease, check).await?;
+            let late = *self.checks_answer_after.lock().unwrap();
+            tokio::time::sleep(late).await;
             self.counted.lock().unwrap().extend(starts);
             Ok(known)
         }
@@ -111,6 +118,8 @@ impl DedupeStore for Faulty {
             tokio::time::sleep(takes).await;
             let written: Vec<i64> = changes.iter().filter(|(_, record)| record.is_some()).map(|(offset, _)| *offset).collect();
             self.inner.save(lease, changes).await?;
+            let late = *self.saves_answer_after.lock().unwrap();
+            tokio::time::sleep(late).await;
             self.removed.lock().unwrap().extend(removed);
             self.saved.lock().unwrap().extend(Some(written).filter(|written| !written.is_empty()));
             Ok(())

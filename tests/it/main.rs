@@ -13,6 +13,7 @@ mod contract_state;
 mod dead_reminders;
 mod demo;
 mod engine;
+mod engine_epochs;
 mod engine_fairness;
 mod engine_faults;
 mod engine_limits;
