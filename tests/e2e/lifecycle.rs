@@ -1,12 +1,24 @@
 //! How a role starts, says how it is, and ends: signals, exit codes, readiness, brokers and topics that are not there.
 
-use std::time::Duration;
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use rdkafka::{
+    ClientConfig,
+    consumer::{BaseConsumer, Consumer},
+};
 
 use crate::{
     stack_or_skip,
     support::{
         app::{Answer, App},
-        eventually, free_address,
+        eventually, eventually_every, free_address, rss_kib,
         stack::Stack,
         unique,
         worker::{Launch, Worker},
@@ -62,6 +74,110 @@ async fn a_run_past_the_drain_timeout_is_left_behind_and_the_exit_code_is_4() {
     assert_eq!(busy.worker.terminate(Duration::from_secs(20)).await, Some(4));
     assert!(busy.worker.log().contains("drain_timeout"), "{}", busy.worker.log());
     assert_eq!(busy.stack.kafka().committed(&busy.group, &busy.topic)[&0].offset, 0, "not settled, so not passed");
+}
+
+/// F48: a group in which members come and go all the time, so that one rebalance follows another.
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_in_a_storm_of_rebalances_ends_the_worker_in_time() {
+    const EVENTS: usize = 1_000;
+    let stack = stack_or_skip!(Stack::shared());
+    let (kafka, topic, group) = (stack.kafka(), unique("storm"), unique("group"));
+    kafka.create_topic(&topic, 6, &[]).await;
+    let app = App::start(|_| Answer::status(200).after(Duration::from_millis(50))).await;
+    let toml = format!(
+        "[kafka]\ntopics = [\"{topic}\"]\n[engine]\ndrain_timeout = \"10s\"\n[[handlers]]\nname = \"app\"\nkind = \"http\"\nurl = \"{}\"\n",
+        app.url("/")
+    );
+    let mut worker = Launch::role("consumer", &stack, &group, &toml).start_ready().await;
+    let (going, joined) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicUsize::new(0)));
+    let members: Vec<_> = (0..3)
+        .map(|n| {
+            let (going, joined) = (Arc::clone(&going), Arc::clone(&joined));
+            let (brokers, group, topic) = (stack.brokers().to_owned(), group.clone(), topic.clone());
+            std::thread::spawn(move || come_and_go(&going, &joined, &brokers, &group, &topic, n))
+        })
+        .collect();
+    let event = |n: usize| (format!("user-{n}"), EVENT.replace("\"1\"", &format!("\"{n}\"")).replace("user-1", &format!("user-{n}")));
+    kafka.produce_all(&topic, (0..EVENTS).map(event)).await;
+    eventually("a storm", LONG, async || (joined.load(Ordering::Relaxed) >= 12).then_some(())).await;
+    let begun = Instant::now();
+    let code = worker.terminate(Duration::from_secs(30)).await;
+    let took = begun.elapsed();
+    going.store(false, Ordering::Relaxed);
+    // The coordinator answers no commit while it waits for members that have gone: then what was not committed comes again.
+    assert!(matches!(code, Some(0 | 4)), "{code:?}: {}", worker.log());
+    assert!(took < Duration::from_secs(20), "drain_timeout is 10 s: {took:?}");
+    members.into_iter().for_each(|member| member.join().unwrap());
+    let _next = Launch::role("consumer", &stack, &group, &toml).start();
+    eventually_every(Duration::from_millis(200), "every event, by whoever is there", 2 * LONG, async || {
+        let users: BTreeSet<_> = app.deliveries().iter().map(|delivery| delivery.json()["data"]["user_id"].to_string()).collect();
+        (users.len() == EVENTS).then_some(())
+    })
+    .await;
+}
+
+/// Joins the group, takes what it is given for a moment, and leaves, again and again.
+fn come_and_go(going: &AtomicBool, joined: &AtomicUsize, brokers: &str, group: &str, topic: &str, n: u64) {
+    let mut rng = fastrand::Rng::with_seed(n);
+    while going.load(Ordering::Relaxed) {
+        let consumer: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", brokers)
+            .set("group.id", group)
+            .set("partition.assignment.strategy", "cooperative-sticky")
+            .set("session.timeout.ms", "6000")
+            .set("max.poll.interval.ms", "6000")
+            .set("enable.auto.commit", "false")
+            .create()
+            .unwrap();
+        consumer.subscribe(&[topic]).unwrap();
+        joined.fetch_add(1, Ordering::Relaxed);
+        let until = Instant::now() + Duration::from_millis(rng.u64(300..1500));
+        while Instant::now() < until {
+            // What it reads it leaves to whoever comes after it.
+            let _read = consumer.poll(Duration::from_millis(50));
+        }
+    }
+}
+
+/// F91: what the client holds beside the engine is bounded as well: where nothing of a long log can be handled, the process stays small.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_cannot_be_handled_does_not_grow_the_process_beyond_its_budget() {
+    const BUDGET_MIB: u64 = 32;
+    /// The client's queues: a quarter more. Beside them the process itself, and what the allocator keeps.
+    const MOST_MIB: u64 = BUDGET_MIB + BUDGET_MIB / 4 + 80;
+    let stack = stack_or_skip!(Stack::shared());
+    let (kafka, topic, group) = (stack.kafka(), unique("large"), unique("group"));
+    kafka.create_topic(&topic, 6, &[]).await;
+    let app = App::start(|_| Answer::status(503)).await;
+    let toml = format!(
+        "[kafka]\ntopics = [\"{topic}\"]\n[engine]\nmemory = \"{BUDGET_MIB}MiB\"\n[retry.default]\ndelays = [\"1h\"]\n\
+         [[handlers]]\nname = \"app\"\nkind = \"http\"\nurl = \"{}\"\n",
+        app.url("/")
+    );
+    // 240 MiB, a user each: nothing can be kept as a stub.
+    let padding = "x".repeat(60_000);
+    let event = |n: usize| {
+        let value = format!(
+            "{{\"event_id\":\"{n}\",\"event_type\":\"task.completed\",\"user_id\":\"user-{n}\",\"task_id\":1,\"data\":{{\"note\":\"{padding}\"}}}}"
+        );
+        (format!("user-{n}"), value)
+    };
+    for from in (0..4_000).step_by(500) {
+        kafka.produce_all(&topic, (from..from + 500).map(event)).await;
+    }
+    let mut worker = Launch::role("consumer", &stack, &group, &toml).start_ready().await;
+    let full = (BUDGET_MIB << 20) as f64 * 0.7;
+    worker.wait_for_metric("worker_held_bytes", &[], LONG, |held| held > full).await;
+    let mut most = 0;
+    let until = Instant::now() + Duration::from_secs(10);
+    while Instant::now() < until {
+        most = most.max(rss_kib(worker.pid()) / 1024);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    println!("{most} MiB resident, of {MOST_MIB}");
+    assert!(most <= MOST_MIB, "{most} MiB resident");
+    assert!(worker.metrics().await.sum("worker_held_bytes", &[]) <= (BUDGET_MIB << 20) as f64);
+    assert_eq!(worker.terminate(LONG).await, Some(0));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -20,6 +20,7 @@ mod engine_limits;
 mod engine_mends;
 mod engine_records;
 mod engine_review;
+mod engine_shutdown;
 mod events_cli;
 mod faulty;
 mod forward;

@@ -12,10 +12,8 @@ use std::{
 use axum::{body::Bytes, extract::State, http::StatusCode, routing::post};
 
 use crate::{
-    asked,
-    crew::rss_kib,
-    stack_or_skip,
-    support::{eventually_every, stack::Stack, unique, worker::Launch},
+    asked, stack_or_skip,
+    support::{eventually_every, rss_kib, stack::Stack, unique, worker::Launch},
 };
 
 /// `engine.memory` of the consumer, its default. A stub takes 24 bytes; with four partitions a million of them are less than half of one's

@@ -15,6 +15,7 @@ use crate::{
     support::{
         metrics::Metrics,
         proxy::Proxy,
+        rss_kib,
         stack::Stack,
         worker::{Launch, Worker},
     },
@@ -235,10 +236,3 @@ impl Crew {
 /// Added partitions are seen soon. What the worker itself would publish is not in the oracle's books.
 const COMMON: &str = "[dlq]\ntell_users = false\n[kafka]\ntopics = [\"task-events\", \"reminders\", \"user-events\"]\n\
     [kafka.properties]\n\"topic.metadata.refresh.interval.ms\" = \"3000\"\n";
-
-/// Resident memory of a process; 0 where it cannot be read.
-pub fn rss_kib(pid: u32) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok()).unwrap_or_default()
-}

@@ -52,6 +52,13 @@ pub fn free_address() -> String {
     addresses.find(|address| std::net::TcpListener::bind(address).is_ok()).unwrap()
 }
 
+/// Resident memory of a process; 0 where it cannot be read.
+pub fn rss_kib(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok()).unwrap_or_default()
+}
+
 /// Ends the test early, visibly, where there is no stack: `let stack = stack_or_skip!(Stack::shared());`
 #[macro_export]
 macro_rules! stack_or_skip {
