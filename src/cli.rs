@@ -12,6 +12,7 @@ pub mod events;
 pub mod healthcheck;
 pub mod import;
 pub mod plan;
+pub mod reminders;
 pub mod schedule;
 pub mod serve;
 pub mod store;
@@ -89,6 +90,8 @@ pub enum Command {
     Dlq(dlq::Args),
     /// Show which schedules there are, and when they fire
     Schedule(schedule::Args),
+    /// Read reminders from the log again, after the store lost them
+    Reminders(reminders::Args),
     /// What a load needs: pods, partitions, memory, Redis
     Plan(plan::Args),
     /// Make the store forget, for handling events again on purpose
@@ -112,6 +115,7 @@ impl Command {
             Self::Topics(args) => topics::run(args, &globals).await,
             Self::Dlq(args) => dlq::run(args, &globals).await,
             Self::Schedule(args) => schedule::run(args, &globals).await,
+            Self::Reminders(args) => reminders::run(args, &globals).await,
             Self::Plan(args) => plan::run(args, &globals),
             Self::Store(args) => store::run(args, &globals).await,
             Self::Doctor(args) => doctor::run(args, &globals).await,

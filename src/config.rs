@@ -10,6 +10,7 @@ pub mod handlers;
 pub mod http;
 pub mod kafka;
 pub mod redis;
+pub mod reminder;
 pub mod retry;
 pub mod schedules;
 pub mod secret;

@@ -5,6 +5,7 @@ pub mod http;
 pub mod log;
 pub mod outlet;
 pub mod recurrence;
+pub mod reminder;
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -18,6 +19,7 @@ use self::{
     log::LogHandler,
     outlet::Outlet,
     recurrence::RecurrenceHandler,
+    reminder::{ReminderHandler, Shelf},
 };
 use crate::{
     calendar,
@@ -28,6 +30,7 @@ use crate::{
     event::{catalog::Catalog, pattern::matches},
     handler::{Binding, DynHandler, Registry},
     health::{Health, Part, Reporter},
+    reminders::fact,
 };
 
 /// A handler that cannot be made.
@@ -65,6 +68,7 @@ impl BuildError {
 pub struct Handlers {
     made: Vec<Made>,
     outlet: Outlet,
+    shelf: Option<Shelf>,
 }
 
 /// A handler; with routes, of an app that told them.
@@ -88,14 +92,20 @@ pub async fn build(config: &Config, catalog: &Catalog, health: &Health) -> Resul
         }
     }
     let outlet = Outlet::default();
-    let made = config.handlers.iter().map(|entry| make(entry, config, catalog, health, &outlet));
-    Ok(Handlers { made: futures_util::future::try_join_all(made).await?, outlet })
+    let shelf = Shelf::wanted(&config.handlers);
+    let made = config.handlers.iter().map(|entry| make(entry, config, catalog, health, &outlet, shelf.as_ref()));
+    Ok(Handlers { made: futures_util::future::try_join_all(made).await?, outlet, shelf })
 }
 
 impl Handlers {
     /// Where these handlers publish; to be opened before the first run.
     pub fn outlet(&self) -> &Outlet {
         &self.outlet
+    }
+
+    /// Where these handlers' reminders wait, where one of them has any; to be opened before the first run.
+    pub fn shelf(&self) -> Option<&Shelf> {
+        self.shelf.as_ref()
     }
 
     /// The handlers with the topics that their apps want now; one whose app wants nothing is left out.
@@ -141,7 +151,14 @@ pub fn topics(registry: &Registry, catalog: &Catalog) -> BTreeSet<Arc<str>> {
     topics
 }
 
-async fn make(entry: &HandlerConfig, config: &Config, catalog: &Catalog, health: &Health, outlet: &Outlet) -> Result<Made, BuildError> {
+async fn make(
+    entry: &HandlerConfig,
+    config: &Config,
+    catalog: &Catalog,
+    health: &Health,
+    outlet: &Outlet,
+    shelf: Option<&Shelf>,
+) -> Result<Made, BuildError> {
     let (handler, app): (Arc<dyn DynHandler>, _) = match entry.kind {
         HandlerKind::Log => (Arc::new(LogHandler::new(entry.name.as_str())), None),
         HandlerKind::Forward => {
@@ -154,6 +171,7 @@ async fn make(entry: &HandlerConfig, config: &Config, catalog: &Catalog, health:
             let zone = zone.map_err(|problem| BuildError::Config { name: entry.name.clone(), problem: format!("`timezone` {problem}") })?;
             (Arc::new(RecurrenceHandler::new(zone, entry.repeat_from, outlet.clone())), None)
         }
+        HandlerKind::Reminder => (Arc::new(ReminderHandler::new(shelf.cloned().unwrap_or_default())), None),
         HandlerKind::Http => {
             let report = health.part(Part::App(entry.name.as_str().into()));
             let http = client().map_err(|error| BuildError::Client { name: entry.name.clone(), error: error.to_string() })?;
@@ -165,10 +183,7 @@ async fn make(entry: &HandlerConfig, config: &Config, catalog: &Catalog, health:
     };
     let binding = Binding {
         name: entry.name.as_str().into(),
-        events: match entry.kind {
-            HandlerKind::Recurrence => vec![recurrence::CAUSE.to_owned()],
-            _ => patterns(&entry.events, catalog),
-        },
+        events: wanted(entry, catalog),
         topics: Vec::new(),
         timeout: entry.timeout,
         concurrency: entry.concurrency.unwrap_or(config.engine.concurrency),
@@ -231,6 +246,15 @@ fn parse_url(text: &str) -> Result<Url, String> {
         "https" if cfg!(feature = "tls") => Ok(url),
         "https" => Err("is https, but this binary was built without the feature `tls`".to_owned()),
         _ => Err("must begin with http:// or https://".to_owned()),
+    }
+}
+
+/// The types that a handler reacts to: its kind's own, else those of its patterns.
+pub fn wanted(entry: &HandlerConfig, catalog: &Catalog) -> Vec<String> {
+    match entry.kind {
+        HandlerKind::Recurrence => vec![recurrence::CAUSE.to_owned()],
+        HandlerKind::Reminder => fact::CAUSES.map(str::to_owned).to_vec(),
+        _ => patterns(&entry.events, catalog),
     }
 }
 

@@ -27,6 +27,8 @@ pub enum Part {
     Engine,
     /// Ticks of schedules can be claimed. For information: events go out unclaimed meanwhile.
     Schedules,
+    /// Reminders can be claimed. For information: the store's own part says when nothing goes on.
+    Reminders,
     /// The app behind the handler of that name. For information: an app that is away delays its own events only.
     App(Arc<str>),
 }
@@ -41,13 +43,14 @@ impl Part {
             Self::Poll => "poll".to_owned(),
             Self::Engine => "engine".to_owned(),
             Self::Schedules => "schedules".to_owned(),
+            Self::Reminders => "reminders".to_owned(),
             Self::App(handler) => format!("app:{handler}"),
         }
     }
 
     /// Whether readiness waits for it.
     pub fn required(&self) -> bool {
-        !matches!(self, Self::App(_) | Self::Schedules)
+        !matches!(self, Self::App(_) | Self::Schedules | Self::Reminders)
     }
 }
 

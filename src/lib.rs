@@ -15,6 +15,7 @@ pub mod shutdown;
 pub mod health;
 pub mod handler;
 pub mod engine;
+pub mod reminders;
 pub mod kafka;
 pub mod store;
 pub mod publish;

@@ -8,6 +8,7 @@ pub mod ingest;
 pub mod input;
 mod intake;
 pub mod producer;
+mod reminders;
 mod schedules;
 mod service;
 mod standalone;

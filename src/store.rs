@@ -4,15 +4,23 @@ pub mod measured;
 pub mod memory;
 mod record;
 pub mod redis;
+pub mod reminders;
 pub mod ticks;
 pub mod state;
 
 use std::sync::Arc;
 
-use self::ticks::{MemoryTicks, TickStore};
+use self::{
+    reminders::MemoryReminders,
+    ticks::{MemoryTicks, TickStore},
+};
 use crate::{
     config::redis::StoreConfig,
-    engine::ports::{DedupeStore, StoreError},
+    engine::{
+        Clock,
+        ports::{DedupeStore, StoreError},
+    },
+    reminders::Reminders,
     telemetry::Metrics,
 };
 
@@ -38,12 +46,31 @@ pub async fn connect(config: &StoreConfig, group: &str, metrics: &Metrics) -> Re
 /// # Errors
 /// As [`connect`].
 pub async fn ticks(config: &StoreConfig, group: &str) -> Result<Arc<dyn TickStore>, StoreError> {
+    Ok(match in_redis(config, group).await? {
+        Some(store) => store,
+        None => Arc::new(MemoryTicks::default()),
+    })
+}
+
+/// Where reminders wait: the store that `store.url` names, for every replica of the group, or this process alone.
+///
+/// # Errors
+/// As [`connect`].
+pub async fn reminders(config: &StoreConfig, group: &str) -> Result<Arc<dyn Reminders>, StoreError> {
+    Ok(match in_redis(config, group).await? {
+        Some(store) => store,
+        None => Arc::new(MemoryReminders::new(Clock::System)),
+    })
+}
+
+/// A connection of its own; `None`: the store is in memory.
+async fn in_redis(config: &StoreConfig, group: &str) -> Result<Option<Arc<redis::RedisStore>>, StoreError> {
     if config.is_memory() {
-        return Ok(Arc::new(MemoryTicks::default()));
+        return Ok(None);
     }
     let store = redis::RedisStore::new(redis::RedisOptions::new(config, group))?;
     match store.ping().await {
         Err(error @ StoreError::Refused(_)) => Err(error),
-        Ok(()) | Err(_) => Ok(Arc::new(store)),
+        Ok(()) | Err(_) => Ok(Some(Arc::new(store))),
     }
 }

@@ -4,7 +4,9 @@ pub mod logs;
 
 use std::{cell::RefCell, sync::Arc};
 
-use prometheus::{GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
+use prometheus::{
+    GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+};
 
 /// Buckets of durations in seconds: a loopback call to a long run.
 const SECONDS: &[f64] = &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0];
@@ -45,6 +47,9 @@ pub struct Metrics {
     pub schedule_lateness: HistogramVec,
     pub schedule_skipped: IntCounterVec,
     pub schedule_failures: IntCounterVec,
+    pub reminders_pending: IntGauge,
+    pub reminders_fired: IntCounterVec,
+    pub reminder_lateness: Histogram,
     pub conservation_error: IntGauge,
     pub lost_to_retention: IntCounterVec,
     pub foreign_commit_maps: IntCounter,
@@ -91,6 +96,10 @@ impl Families {
 
     fn float_gauges(&self, name: &str, help: &str, labels: &[&str]) -> GaugeVec {
         self.add(GaugeVec::new(Opts::new(name, help), labels))
+    }
+
+    fn histogram(&self, name: &str, help: &str) -> Histogram {
+        self.add(Histogram::with_opts(HistogramOpts::new(name, help).buckets(SECONDS.to_vec())))
     }
 
     fn histograms(&self, name: &str, help: &str, labels: &[&str]) -> HistogramVec {
@@ -160,6 +169,10 @@ impl Metrics {
                 &["schedule", "reason"],
             ),
             schedule_failures: f.counters("worker_schedule_failures_total", "Ticks given up after their last retry.", &["schedule"]),
+            reminders_pending: f.gauge("worker_reminders_pending", "Tasks of the whole group with reminders to come."),
+            reminders_fired: f.counters("worker_reminders_fired_total", "Reminders published as reminder.due.", &["reminder_type"]),
+            reminder_lateness: f
+                .histogram("worker_reminder_lateness_seconds", "From a reminder's time to its acknowledgement by the brokers."),
             conservation_error: f.gauge("worker_conservation_error", "Accepted records that are neither settled nor held: always 0."),
             lost_to_retention: f.counters(
                 "worker_lost_to_retention_total",

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::secret::{Secret, SecretUrl};
+use super::{
+    reminder::ReminderConfig,
+    secret::{Secret, SecretUrl},
+};
 
 /// One `[[handlers]]` entry.
 #[derive(Debug, Clone, Deserialize)]
@@ -25,6 +28,8 @@ pub struct HandlerConfig {
     /// Of `recurrence`: what the next time is counted from.
     #[serde(default)]
     pub repeat_from: RepeatFrom,
+    /// Of `reminder`: `[handlers.reminder]`.
+    pub reminder: Option<ReminderConfig>,
     /// Of `http`: where events are POSTed.
     pub url: Option<SecretUrl>,
     /// Of `http`: an app whose routes are read from `/dapr/subscribe`.
@@ -104,6 +109,8 @@ pub enum HandlerKind {
     Forward,
     /// The next occurrence of a recurring task.
     Recurrence,
+    /// Reminders, published when they are due.
+    Reminder,
 }
 
 /// What a recurring task's next time is counted from.

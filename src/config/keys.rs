@@ -149,13 +149,14 @@ const HANDLER: &[Key] = &[
     required("name", Kind::Text, "unique: a metric label, and part of every retry and dead letter"),
     required(
         "kind",
-        Kind::Choice(&["log", "http", "forward", "recurrence"]),
-        "a log line per event, delivery to an app, a copy on another topic, or the next occurrence",
+        Kind::Choice(&["log", "http", "forward", "recurrence", "reminder"]),
+        "a log line per event, delivery to an app, a copy on another topic, the next occurrence, or reminders when they are due",
     ),
     entry("events", Kind::Texts, "[\"*\"]", "type patterns such as task.*"),
     key("to", Kind::Text, "forward: the topic that gets a copy of each event"),
     entry("timezone", Kind::Text, "\"UTC\"", "recurrence: the zone of users whose events name none"),
     entry("repeat_from", Kind::Choice(&["due", "completion"]), "\"due\"", "recurrence: what a task's next time is counted from"),
+    key("reminder", Kind::Table(REMINDER), "keys of kind reminder"),
     key("url", Kind::SecretUrl, "http: where events are POSTed"),
     key("discover", Kind::SecretUrl, "http: an app whose routes are read from /dapr/subscribe, instead of url"),
     entry("discover_every", Kind::Duration, "\"1m\"", "discover: how often the routes are read again; SIGHUP reads them at once"),
@@ -166,6 +167,14 @@ const HANDLER: &[Key] = &[
     entry("timeout", Kind::Duration, "\"30s\"", "longest run; past it the run counts as transiently failed"),
     key("concurrency", Kind::Integer(1, 65_536), "runs of this handler at once; default: engine.concurrency"),
 ];
+
+/// The keys of one `[handlers.reminder]`.
+const REMINDER: &[Key] = &[entry(
+    "remember",
+    Kind::Duration,
+    "\"1d\"",
+    "how long removed and fired reminders, and moved due dates, are kept for what comes late",
+)];
 
 /// The keys of one `[[handlers.routes]]`.
 const ROUTE: &[Key] = &[

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::{Options, RunError, alerts, brokers::Brokers, dead_reminders::TellsUsers, service::Service};
+use super::{Options, RunError, alerts, brokers::Brokers, dead_reminders::TellsUsers, reminders, service::Service};
 use crate::{
     config::{Config, Role, engine::UnknownType, redis::WhenDown},
     engine::{self, Clock, Drained, Engine, EngineError, Parts},
@@ -103,18 +103,32 @@ impl Consumer {
         (registry, topics)
     }
 
-    /// Works until `shutdown`, or until an error that a restart must mend. Where apps want other topics than before, what is in flight is
-    /// drained, and the group joined anew for the topics that are wanted now.
+    /// Works until `shutdown`, or until an error that a restart must mend: handles events, and fires reminders where a handler has any.
     pub(crate) async fn work(&self, brokers: &Brokers, handlers: Handlers, shutdown: &Shutdown) -> Result<(), RunError> {
-        let reloads = shutdown.reloads();
         let publishing = Arc::new(Publishing::new(brokers.config(), Arc::clone(&self.catalog), brokers.publisher(), self.metrics.clone()));
         handlers.outlet().open(Arc::clone(&publishing));
+        let stop = shutdown.token().child_token();
+        let firing = reminders::run(brokers, &handlers, &publishing, &self.health, &self.metrics, stop.clone());
+        let sessions = async {
+            let result = self.sessions(brokers, &handlers, &publishing, shutdown).await;
+            stop.cancel();
+            Ok(result)
+        };
+        // Boxed: it holds a whole engine.
+        let (result, fired) = tokio::try_join!(Box::pin(sessions), firing)?;
+        let flushed = brokers.flush(LEAVE).await;
+        result.and(fired).and(flushed)
+    }
+
+    /// Where apps want other topics than before, what is in flight is drained, and the group joined anew for the topics that are wanted now.
+    async fn sessions(&self, brokers: &Brokers, handlers: &Handlers, publishing: &Publishing, shutdown: &Shutdown) -> Result<(), RunError> {
+        let reloads = shutdown.reloads();
         loop {
             let stop = shutdown.token().child_token();
-            let session = self.session(brokers, &handlers, stop.clone());
+            let session = self.session(brokers, handlers, stop.clone());
             tokio::pin!(session);
             let changed = handlers.changed(&reloads);
-            let result = tokio::select! {
+            return tokio::select! {
                 result = &mut session => result,
                 error = publishing.fatal() => Err(RunError::KafkaFatal(error)),
                 () = changed => {
@@ -131,8 +145,6 @@ impl Consumer {
                     Ok(())
                 }
             };
-            let flushed = brokers.flush(LEAVE).await;
-            return result.and(flushed);
         }
     }
 

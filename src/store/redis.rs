@@ -10,6 +10,7 @@
 //! | `mark:{<topic>:<partition>}` | hash | epoch to the highest offset handed to a handler |
 //! | `lease:{<topic>:<partition>}` | hash | who may run the partition's events |
 //! | `schedule:<name>` | hash | the schedule's latest tick, and who fires which |
+//! | `reminder:..` | | reminders: see [`reminders`] |
 //!
 //! A call that is not answered in time is [`StoreError::Unavailable`], and Redis may still do it later: each is safe to repeat and safe to
 //! come late (a mark never goes back, a start counts once per owner, a save carries a number, a finished event stays finished).
@@ -20,6 +21,7 @@ mod lease;
 mod ledger;
 mod link;
 mod probe;
+mod reminders;
 mod scripts;
 mod setup;
 mod ticks;

@@ -13,6 +13,8 @@ mod contract;
 mod tick_contract;
 #[path = "../contract/state.rs"]
 mod contract_state;
+#[path = "../contract/reminders.rs"]
+mod reminder_contract;
 #[path = "../it/kafka_member.rs"]
 mod kafka_member;
 mod support;
@@ -30,6 +32,7 @@ mod isolation;
 mod kafka_group;
 mod lifecycle;
 mod main_job;
+mod reminders;
 mod schedules;
 mod secure;
 mod shapes;

@@ -10,6 +10,8 @@ mod contract;
 mod tick_contract;
 #[path = "../contract/state.rs"]
 mod contract_state;
+#[path = "../contract/reminders.rs"]
+mod reminder_contract;
 mod dead_reminders;
 mod demo;
 mod engine;
@@ -42,5 +44,6 @@ mod sidecar_publish;
 mod sidecar_state;
 mod store;
 mod recurrence;
+mod reminders;
 mod support;
 mod ticks;

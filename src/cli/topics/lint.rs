@@ -15,7 +15,7 @@ use crate::{
     cli::{Exit, Format, Globals, out},
     config::Config,
     event::{Catalog, catalog::TopicSpec},
-    handlers::patterns,
+    handlers::wanted,
     roles::{self, RunError},
 };
 
@@ -52,7 +52,7 @@ struct Scene<'a> {
 impl<'a> Scene<'a> {
     fn new(config: &'a Config, catalog: &'a Catalog, specs: Vec<TopicSpec>) -> Self {
         let told = |handler: &&crate::config::handlers::HandlerConfig| handler.discover.is_none();
-        let handlers: Vec<_> = config.handlers.iter().filter(told).map(|one| (one.name.as_str(), patterns(&one.events, catalog))).collect();
+        let handlers: Vec<_> = config.handlers.iter().filter(told).map(|one| (one.name.as_str(), wanted(one, catalog))).collect();
         let read = match &config.kafka.topics {
             Some(topics) => topics.iter().map(|topic| catalog.topic(topic).unwrap_or(topic).to_owned()).collect(),
             None => {

@@ -59,10 +59,11 @@ fn check_handler(handler: &HandlerConfig, path: &str, config: &Config, report: &
     }
     match handler.kind {
         HandlerKind::Http => check_http(handler, path, config, report),
-        HandlerKind::Log | HandlerKind::Forward | HandlerKind::Recurrence => check_not_http(handler, path, report),
+        HandlerKind::Log | HandlerKind::Forward | HandlerKind::Recurrence | HandlerKind::Reminder => check_not_http(handler, path, report),
     }
     check_forward(handler, path, config, report);
     check_recurrence(handler, path, report);
+    check_reminder(handler, path, config, report);
 }
 
 pub(super) fn check_name(name: &str, path: &str, report: &mut Report<'_>) {
@@ -132,6 +133,28 @@ fn check_recurrence(handler: &HandlerConfig, path: &str, report: &mut Report<'_>
     let given = [("timezone", handler.timezone != "UTC"), ("repeat_from", handler.repeat_from != RepeatFrom::default())];
     for (key, _) in given.iter().filter(|(_, given)| *given) {
         report.problem(&format!("{path}.{key}"), "is a key of kind = \"recurrence\" alone");
+    }
+}
+
+fn check_reminder(handler: &HandlerConfig, path: &str, config: &Config, report: &mut Report<'_>) {
+    if handler.kind != HandlerKind::Reminder {
+        if handler.reminder.is_some() {
+            report.problem(&format!("{path}.reminder"), "is a table of kind = \"reminder\" alone");
+        }
+        return;
+    }
+    let first = config.handlers.iter().find(|handler| handler.kind == HandlerKind::Reminder);
+    if let Some(first) = first.filter(|first| !std::ptr::eq(*first, handler)) {
+        report.problem(&format!("{path}.kind"), format!("`{}` is the reminder handler already, and a group has one", first.name));
+    }
+    if handler.events != ["*"] {
+        report.problem(&format!("{path}.events"), "a reminder handler knows its own types; leave the key out");
+    }
+    if handler.reminder.as_ref().is_some_and(|reminder| reminder.remember.is_zero()) {
+        report.problem(&format!("{path}.reminder.remember"), "must be above zero");
+    }
+    if config.store.allow_eviction {
+        report.warning("store.allow_eviction", "a full Redis may throw away reminders that nobody has been reminded of yet");
     }
 }
 

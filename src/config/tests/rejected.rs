@@ -35,7 +35,7 @@ fn every_problem_is_in_one_report_with_its_origin() {
   F:2: unknown key `kafka.brokrs`; did you mean `kafka.brokers`?
   F:4: `engine.drain_timeout`: `25` is no duration; write it like \"25s\"
   F:5: `engine.concurrency`: `0` is no whole number from 1 to 65536
-  F:8: `handlers[0].kind`: `htp` is none of log, http, forward, recurrence; did you mean \"http\"?
+  F:8: `handlers[0].kind`: `htp` is none of log, http, forward, recurrence, reminder; did you mean \"http\"?
   F:11: `handlers[1].kind`: an http handler needs url, or discover for an app with Dapr's routes
   F:13: `dlq.topic`: `a b` is no topic name: letters, digits, `.`, `_` and `-` only
   env WORKER_PUBLISH__API_TOKEN_FILE: cannot read the secret `publish.api_token` from /nonexistent/token: No such file or directory (os error 2)
@@ -161,6 +161,22 @@ fn handlers_are_checked() {
         &handler("kind = \"log\"\nrepeat_from = \"completion\""),
         "F:4: `handlers[0].repeat_from`: is a key of kind = \"recurrence\" alone",
     );
+    rejects(
+        &handler("kind = \"reminder\"\nevents = [\"reminder.*\"]"),
+        "F:4: `handlers[0].events`: a reminder handler knows its own types; leave the key out",
+    );
+    rejects(
+        &handler("kind = \"reminder\"\n[handlers.reminder]\nremember = \"0s\""),
+        "F:5: `handlers[0].reminder.remember`: must be above zero",
+    );
+    rejects(
+        &handler("kind = \"log\"\n[handlers.reminder]\nremember = \"1h\""),
+        "F:5: `handlers[0].reminder`: is a table of kind = \"reminder\" alone",
+    );
+    rejects(
+        &handler("kind = \"reminder\"\n[[handlers]]\nname = \"b\"\nkind = \"reminder\""),
+        "F:6: `handlers[1].kind`: `a` is the reminder handler already, and a group has one",
+    );
     rejects(&handler("kind = \"log\"\ntimeout = \"0s\""), "F:4: `handlers[0].timeout`: 0s is not between 1ms and 1h");
     rejects(&handler("kind = \"log\"\nconcurrency = 0"), "F:4: `handlers[0].concurrency`: `0` is no whole number from 1 to 65536");
     rejects(
@@ -169,7 +185,7 @@ fn handlers_are_checked() {
     );
     rejects(
         &handler("events = [\"*\"]"),
-        "F:1: `handlers[0]`: `kind` is missing (a log line per event, delivery to an app, a copy on another topic, or the next occurrence)",
+        "F:1: `handlers[0]`: `kind` is missing (a log line per event, delivery to an app, a copy on another topic, the next occurrence, or reminders when they are due)",
     );
     rejects(
         "[[handlers]]\nname = \"a b\"\nkind = \"log\"",

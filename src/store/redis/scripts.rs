@@ -6,7 +6,7 @@
 
 use redis::Cmd;
 
-use super::ticks;
+use super::{reminders, ticks};
 
 /// Answer of a script: this owner's lease is not there (Redis lost it, or fell back to an older state); renewing writes it again.
 pub(super) const LOST: i64 = -1;
@@ -89,6 +89,10 @@ pub(super) struct Scripts {
     pub(super) tick_enter: Script,
     pub(super) tick_claim: Script,
     pub(super) tick_keep: Script,
+    /// Of [`super::reminders`].
+    pub(super) reminder_claim: Script,
+    pub(super) reminder_replace: Script,
+    pub(super) reminder_renew: Script,
 }
 
 impl Scripts {
@@ -104,6 +108,9 @@ impl Scripts {
             tick_enter: Script::new(ticks::ENTER),
             tick_claim: Script::new(ticks::CLAIM),
             tick_keep: Script::new(ticks::KEEP_OR_FINISH),
+            reminder_claim: Script::new(reminders::CLAIM),
+            reminder_replace: Script::new(reminders::REPLACE),
+            reminder_renew: Script::new(reminders::RENEW),
         }
     }
 
@@ -111,7 +118,8 @@ impl Scripts {
     pub(super) fn load_all(&self) -> redis::Pipeline {
         let leases = [&self.begin, &self.finish, &self.save, &self.load, &self.acquire, &self.renew, &self.release];
         let ticks = [&self.tick_enter, &self.tick_claim, &self.tick_keep];
-        Script::load(leases.into_iter().chain(ticks))
+        let reminders = [&self.reminder_claim, &self.reminder_replace, &self.reminder_renew];
+        Script::load(leases.into_iter().chain(ticks).chain(reminders))
     }
 }
 

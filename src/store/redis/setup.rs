@@ -58,6 +58,14 @@ impl Keys {
         format!("{}:schedule:{name}", self.base)
     }
 
+    pub(super) fn reminder(&self, shard: u8, what: &str) -> String {
+        format!("{}:reminder:{shard}:{what}", self.base)
+    }
+
+    pub(super) fn reminders_known(&self) -> String {
+        format!("{}:reminder:known", self.base)
+    }
+
     /// A `SCAN` pattern for one kind of key of this group.
     pub(super) fn pattern(&self, kind: &str) -> String {
         let mut pattern = String::new();
