@@ -9,6 +9,7 @@ pub mod engine;
 pub mod handlers;
 pub mod http;
 pub mod kafka;
+pub mod oidc;
 pub mod redis;
 pub mod reminder;
 pub mod retry;

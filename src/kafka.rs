@@ -4,8 +4,10 @@
 //! librdkafka stops and empties every assigned partition while a rebalance waits for its answer; with the fetcher outside the group,
 //! a partition that stays keeps flowing while another is drained.
 
-pub mod client;
 mod native;
+mod token;
+pub mod client;
+mod pulse;
 mod batch;
 mod rebalance;
 mod member;

@@ -15,6 +15,7 @@ pub const SECRET_PROPERTIES: &[&str] = &[
     "ssl.keystore.password",
     "ssl.truststore.password",
     "sasl.oauthbearer.client.secret",
+    "sasl.oauthbearer.client.credentials.client.secret",
     "sasl.jaas.config",
     "sasl.oauthbearer.config",
     "sasl.oauthbearer.assertion.private.key.passphrase",

@@ -27,14 +27,14 @@ use rdkafka::{
 };
 use rdkafka_sys as sys;
 
-use super::native::code;
+use super::{native::code, token::Supplied};
 use crate::event::record::{RawRecord, RecordBatch};
 
 /// A consumer that many own; whoever lets go last does not wait for it to close.
-pub(super) struct Shared<C: ConsumerContext + 'static>(Option<BaseConsumer<C>>);
+pub(super) struct Shared<C: ConsumerContext + 'static>(Option<Supplied<BaseConsumer<C>>>);
 
 impl<C: ConsumerContext + 'static> Shared<C> {
-    pub(super) fn new(consumer: BaseConsumer<C>) -> Arc<Self> {
+    pub(super) fn new(consumer: Supplied<BaseConsumer<C>>) -> Arc<Self> {
         Arc::new(Self(Some(consumer)))
     }
 

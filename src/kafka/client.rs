@@ -1,11 +1,6 @@
 //! Builds every client's configuration in one place, and says whether the brokers are there.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-        mpsc,
-    },
     thread,
     time::{Duration, Instant},
 };
@@ -18,10 +13,14 @@ use rdkafka::{
     types::RDKafkaErrorCode,
 };
 
-use super::native;
+use super::{
+    native,
+    token::{Handle, Supplied, Tokens},
+};
 use crate::config::{
     Config,
     kafka::{Partitioner, Properties, owned_property},
+    oidc::Oidc,
 };
 
 /// Why Kafka could not be used.
@@ -41,6 +40,9 @@ pub enum KafkaError {
     /// The brokers' access rules or credentials forbid it.
     #[error("Kafka does not allow it: {0}")]
     Forbidden(String),
+    /// There is no token to log in with: the endpoint, and why it gave none.
+    #[error("no token to log in to Kafka with, from {0}")]
+    NoToken(String),
     /// Anything else that Kafka answered.
     #[error("{0}")]
     Refused(String),
@@ -53,6 +55,7 @@ impl KafkaError {
             Self::Config(_) => "config",
             Self::Unreachable { .. } => "unreachable",
             Self::Forbidden(_) => "forbidden",
+            Self::NoToken(_) => "no_token",
             Self::Refused(_) => "refused",
         }
     }
@@ -134,16 +137,20 @@ pub struct Clients {
     properties: Properties,
     consumer: Properties,
     producer: Properties,
+    tokens: Option<Tokens>,
 }
 
 impl Clients {
-    /// Reads the configuration.
+    /// Reads the configuration, and starts to ask for tokens where it says so.
     ///
     /// # Errors
-    /// [`KafkaError::Config`] for a property that the worker owns.
+    /// [`KafkaError::Config`] for a property that the worker owns, or one about tokens that is no use.
     pub fn new(config: &Config) -> Result<Self, KafkaError> {
         check_properties(config)?;
         let kafka = &config.kafka;
+        let oidc = Oidc::read(kafka).map_err(|wrong| {
+            KafkaError::Config(wrong.into_iter().map(|(key, why)| format!("{key}: {why}")).collect::<Vec<_>>().join("; "))
+        })?;
         Ok(Self {
             brokers: kafka.brokers.clone(),
             group_id: kafka.group_id.clone().unwrap_or_else(|| config.app_id.clone()),
@@ -151,6 +158,7 @@ impl Clients {
             properties: kafka.properties.clone(),
             consumer: kafka.consumer.clone(),
             producer: kafka.producer.clone(),
+            tokens: oidc.as_ref().map(Tokens::start).transpose()?,
         })
     }
 
@@ -182,7 +190,8 @@ impl Clients {
     /// Lays the user's properties over `base`, then what nobody may change.
     fn finish(&self, mut base: ClientConfig, tables: &[&Properties], without: &[&str]) -> ClientConfig {
         for (key, value) in tables.iter().copied().flatten() {
-            if !without.contains(&key.as_str()) {
+            let token = self.tokens.is_some() && Oidc::owns(key);
+            if !token && !without.contains(&key.as_str()) {
                 base.set(key, value);
             }
         }
@@ -298,8 +307,28 @@ impl Clients {
     }
 
     /// Builds a client and sorts what can go wrong.
-    pub(super) fn create<C: ClientContext, T: FromClientConfigAndContext<C>>(config: &ClientConfig, context: C) -> Result<T, KafkaError> {
-        config.create_with_context(context).map_err(|error| KafkaError::from_native(&error, config.get("bootstrap.servers").unwrap_or("")))
+    pub(super) fn create<C: ClientContext, T: FromClientConfigAndContext<C> + Handle>(
+        &self,
+        config: &ClientConfig,
+        context: C,
+    ) -> Result<Supplied<T>, KafkaError> {
+        let client = config.create_with_context(context).map_err(|error| KafkaError::from_native(&error, &self.brokers))?;
+        Ok(Supplied::new(client, self.tokens.as_ref()))
+    }
+
+    /// Sorts a client's error. Without a token no broker is ever asked: then that is the reason.
+    pub(super) fn sort(&self, error: &Native) -> KafkaError {
+        let sorted = KafkaError::from_native(error, &self.brokers);
+        match (&sorted, &self.tokens) {
+            (KafkaError::Unreachable { .. }, Some(tokens)) => tokens.failure().unwrap_or(sorted),
+            _ => sorted,
+        }
+    }
+
+    /// Why no broker answers, as far as it is known: there may be no token to log in with.
+    pub fn away(&self) -> String {
+        let missing = self.tokens.as_ref().and_then(Tokens::failure);
+        missing.map_or_else(|| format!("no Kafka broker answers at {}", self.brokers), |error| error.to_string())
     }
 
     /// Waits until a broker answers, saying so once and then every 10 s; `None` waits for ever.
@@ -309,7 +338,7 @@ impl Clients {
     /// # Errors
     /// [`KafkaError::Unreachable`] past the deadline, at once [`KafkaError::Config`] for properties no client can be made of.
     pub fn wait_for_brokers_blocking(&self, deadline: Option<Duration>) -> Result<(), KafkaError> {
-        let probe: BaseConsumer<Logs> = Self::create(&self.admin(), Logs::quiet())?;
+        let probe: Supplied<BaseConsumer<Logs>> = self.create(&self.admin(), Logs::quiet())?;
         let started = Instant::now();
         let mut told: Option<Instant> = None;
         loop {
@@ -317,7 +346,7 @@ impl Clients {
             match native::ping(probe.client(), left.max(Duration::from_millis(100))) {
                 Ok(()) => return Ok(()),
                 Err(error) => {
-                    let error = KafkaError::from_native(&error, &self.brokers);
+                    let error = self.sort(&error);
                     if deadline.is_some_and(|limit| started.elapsed() >= limit) {
                         return Err(error);
                     }
@@ -399,77 +428,4 @@ pub(super) fn report(error: &Native, reason: &str) {
         return tracing::debug!(kafka.error = %error, "kafka client: {reason}");
     }
     tracing::warn!(kafka.error = %error, "kafka client: {reason}");
-}
-
-/// Whether the brokers answer, asked every 2 s by a thread of its own: false at most 6 s after they went away.
-pub struct Pulse {
-    up: Arc<AtomicBool>,
-    asked: Arc<AtomicU64>,
-    stop: Option<mpsc::SyncSender<()>>,
-}
-
-/// Time between two questions.
-const PULSE: Duration = Duration::from_secs(2);
-/// Time for an answer.
-const PATIENCE: Duration = Duration::from_secs(4);
-
-impl Pulse {
-    /// Starts asking; `also` runs after each answer with whether there was one.
-    ///
-    /// # Errors
-    /// Where the client or its thread cannot be made.
-    pub fn start(clients: &Clients, mut also: impl FnMut(&BaseConsumer<Logs>, bool) + Send + 'static) -> Result<Self, KafkaError> {
-        let probe: BaseConsumer<Logs> = Clients::create(&clients.admin(), Logs::quiet())?;
-        let up = Arc::new(AtomicBool::new(false));
-        let asked = Arc::new(AtomicU64::new(0));
-        let (stop, stopped) = mpsc::sync_channel(1);
-        let brokers = clients.brokers.clone();
-        let shared = (Arc::clone(&up), Arc::clone(&asked));
-        thread::Builder::new()
-            .name("kafka-pulse".to_owned())
-            .spawn(move || {
-                let (up, asked) = shared;
-                let mut first = true;
-                loop {
-                    let answer = native::ping(probe.client(), PATIENCE);
-                    // Its logs and errors wait in the queue that a poll serves.
-                    while probe.poll(Duration::ZERO).is_some() {}
-                    let is_up = answer.is_ok();
-                    let was_up = up.swap(is_up, Ordering::Relaxed);
-                    if let Err(error) = &answer
-                        && (was_up || first)
-                    {
-                        tracing::warn!(kafka.brokers = %brokers, error = %error, "kafka does not answer, trying again");
-                    } else if is_up && !was_up && !first {
-                        tracing::info!(kafka.brokers = %brokers, "kafka answers again");
-                    }
-                    first = false;
-                    asked.fetch_add(1, Ordering::Relaxed);
-                    also(&probe, is_up);
-                    let wait = if is_up { PULSE } else { Duration::from_millis(500) };
-                    if !matches!(stopped.recv_timeout(wait), Err(mpsc::RecvTimeoutError::Timeout)) {
-                        return;
-                    }
-                }
-            })
-            .map_err(|error| KafkaError::Refused(format!("no thread: {error}")))?;
-        Ok(Self { up, asked, stop: Some(stop) })
-    }
-
-    /// Whether the last question was answered.
-    pub fn brokers_up(&self) -> bool {
-        self.up.load(Ordering::Relaxed)
-    }
-
-    /// How many questions were asked; lets a test wait for the next.
-    pub fn asked(&self) -> u64 {
-        self.asked.load(Ordering::Relaxed)
-    }
-}
-
-impl Drop for Pulse {
-    /// The thread ends by itself after its current question.
-    fn drop(&mut self) {
-        self.stop.take();
-    }
 }

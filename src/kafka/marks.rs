@@ -12,6 +12,7 @@ use super::{
     KafkaError,
     client::{Clients, Logs},
     lookup,
+    token::Supplied,
 };
 use crate::event::record::TopicPartition;
 
@@ -20,7 +21,7 @@ use crate::event::record::TopicPartition;
 /// The brokers forget a group's commits `offsets.retention.minutes` (7 days by default) after its last one.
 pub struct Marks {
     clients: Clients,
-    groups: HashMap<String, Arc<BaseConsumer<Logs>>>,
+    groups: HashMap<String, Arc<Supplied<BaseConsumer<Logs>>>>,
 }
 
 impl Marks {
@@ -29,11 +30,11 @@ impl Marks {
         Self { clients: clients.clone(), groups: HashMap::new() }
     }
 
-    fn group(&mut self, group: &str) -> Result<Arc<BaseConsumer<Logs>>, KafkaError> {
+    fn group(&mut self, group: &str) -> Result<Arc<Supplied<BaseConsumer<Logs>>>, KafkaError> {
         if let Some(known) = self.groups.get(group) {
             return Ok(Arc::clone(known));
         }
-        let consumer = Arc::new(Clients::create(&self.clients.outsider(group), Logs::default())?);
+        let consumer = Arc::new(self.clients.create(&self.clients.outsider(group), Logs::default())?);
         self.groups.insert(group.to_owned(), Arc::clone(&consumer));
         Ok(consumer)
     }
@@ -69,7 +70,7 @@ impl Marks {
 
     async fn ask<T: Send + 'static>(&self, question: impl FnOnce() -> Result<T, Native> + Send + 'static) -> Result<T, KafkaError> {
         match tokio::task::spawn_blocking(question).await {
-            Ok(answer) => answer.map_err(|error| KafkaError::from_native(&error, self.clients.brokers())),
+            Ok(answer) => answer.map_err(|error| self.clients.sort(&error)),
             Err(_) => Err(KafkaError::Refused("the asking thread died".to_owned())),
         }
     }

@@ -145,7 +145,7 @@ impl Poller {
 
     fn make_member(&mut self) -> Result<(), KafkaError> {
         let context = Membership::new(Arc::clone(&self.control.closing));
-        let consumer: BaseConsumer<Membership> = Clients::create(&self.clients.member(), context)?;
+        let consumer = self.clients.create(&self.clients.member(), context)?;
         *self.member.write().unwrap_or_else(PoisonError::into_inner) = Some(Shared::new(consumer));
         self.subscribed = 0;
         Ok(())
@@ -183,7 +183,7 @@ impl Poller {
     fn make_fetcher(&self, partitions: usize) -> Result<Fetcher, KafkaError> {
         // What waits unread in the client is at most a quarter of the engine's memory, where partitions are not too many for that.
         let share = self.memory / 4 / 1024 / u64::try_from(partitions.max(1)).unwrap_or(u64::MAX);
-        let consumer: BaseConsumer<Logs> = Clients::create(&self.clients.fetcher(share.clamp(1024, 8192)), Logs::default())?;
+        let consumer = self.clients.create(&self.clients.fetcher(share.clamp(1024, 8192)), Logs::default())?;
         let client = Shared::new(consumer);
         let common = Queue::common(&client).ok_or_else(|| KafkaError::Refused("no queue".to_owned()))?;
         let (lookups, lookup_thread) = Lookups::start(Arc::clone(&self.member), Arc::clone(&client), self.start_at)

@@ -14,7 +14,9 @@ use tokio::sync::oneshot;
 
 use super::{
     KafkaError,
-    client::{self, Clients, Pulse},
+    client::{self, Clients},
+    pulse::Pulse,
+    token::Supplied,
 };
 use crate::engine::ports::{Acked, Message, PublishError, Publisher};
 
@@ -63,7 +65,7 @@ impl ProducerContext for Reports {
 
 /// The producer. Cheap to share; dropping the last one throws away what is not yet acknowledged, so [`Self::close`] first.
 pub struct KafkaPublisher {
-    producer: Arc<ThreadedProducer<Reports>>,
+    producer: Arc<Supplied<ThreadedProducer<Reports>>>,
     pulse: Pulse,
 }
 
@@ -80,7 +82,7 @@ impl KafkaPublisher {
     pub(super) fn with(clients: &Clients, adjust: impl FnOnce(&mut rdkafka::ClientConfig)) -> Result<Self, KafkaError> {
         let mut config = clients.producer();
         adjust(&mut config);
-        let producer = Arc::new(Clients::create(&config, Reports)?);
+        let producer = Arc::new(clients.create(&config, Reports)?);
         Ok(Self { producer, pulse: Pulse::start(clients, |_, _| {})? })
     }
 

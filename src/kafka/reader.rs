@@ -7,11 +7,7 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
-use rdkafka::{
-    Offset, TopicPartitionList,
-    consumer::{BaseConsumer, Consumer},
-    error::RDKafkaErrorCode,
-};
+use rdkafka::{Offset, TopicPartitionList, consumer::Consumer, error::RDKafkaErrorCode};
 use tokio::sync::oneshot;
 
 use super::{
@@ -50,7 +46,7 @@ impl KafkaReader {
     /// # Errors
     /// Where the properties make no client.
     pub fn start(clients: &Clients) -> Result<Self, KafkaError> {
-        let consumer: BaseConsumer<Logs> = Clients::create(&clients.reader(), Logs::default())?;
+        let consumer = clients.create(&clients.reader(), Logs::default())?;
         let client = Shared::new(consumer);
         let common = Queue::common(&client).ok_or_else(|| KafkaError::Refused("no queue".to_owned()))?;
         let (requests, queue) = mpsc::sync_channel::<Request>(WAITING);

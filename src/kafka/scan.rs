@@ -13,6 +13,7 @@ use super::{
     KafkaError,
     batch::Shared,
     client::{Clients, Logs},
+    token::Supplied,
 };
 use crate::event::record::Record;
 
@@ -66,14 +67,14 @@ impl Scan {
     /// # Errors
     /// Where no broker answers, reading is not allowed, or all of the topics are missing.
     pub async fn start(clients: &Clients, selection: Selection) -> Result<Self, KafkaError> {
-        let (config, brokers) = (clients.scanner(), clients.brokers().to_owned());
+        let clients = clients.clone();
         let (records, receiver) = mpsc::channel(WAITING);
         let (begun, answer) = oneshot::channel::<Begun>();
         thread::Builder::new()
             .name("kafka-scan".to_owned())
             .spawn(move || {
-                let opened = Clients::create(&config, Logs::default()).and_then(|consumer: BaseConsumer<Logs>| {
-                    let spans = Spans::find(&consumer, &selection).map_err(|error| KafkaError::from_native(&error, &brokers))?;
+                let opened = clients.create(&clients.scanner(), Logs::default()).and_then(|consumer: Supplied<BaseConsumer<Logs>>| {
+                    let spans = Spans::find(&consumer, &selection).map_err(|error| clients.sort(&error))?;
                     spans.check(&selection)?;
                     Ok((Shared::new(consumer), spans))
                 });
@@ -82,7 +83,7 @@ impl Scan {
                     Err(error) => return drop(begun.send(Err(error))),
                 };
                 if begun.send(Ok((spans.total(), spans.missing.clone()))).is_ok()
-                    && let Err(error) = Pass::new(Arc::clone(&consumer), selection, brokers).run(spans, &records)
+                    && let Err(error) = Pass::new(Arc::clone(&consumer), selection, clients).run(spans, &records)
                 {
                     let _nobody_reads = records.blocking_send(Err(error));
                 }

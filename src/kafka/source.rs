@@ -14,9 +14,10 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{
     KafkaError,
-    client::{Clients, Pulse},
+    client::Clients,
     commit::{Offsets, Owned},
     poll::Poller,
+    pulse::Pulse,
     watch::Watch,
 };
 use crate::{

@@ -18,7 +18,9 @@ pub use self::cluster::Broker;
 use super::{
     KafkaError,
     client::{Clients, Logs},
+    token::Supplied,
 };
+use crate::config::units::show;
 
 /// Time for one answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -42,6 +44,22 @@ pub struct TopicDescription {
     pub hidden: Option<KafkaError>,
 }
 
+impl TopicDescription {
+    /// How long it keeps records, where that is longer than `remembered`: a sentence for people. `None` also where its settings were not
+    /// asked for, or are hidden.
+    pub fn outlives(&self, remembered: Duration) -> Option<String> {
+        // Compaction keeps the last record of each key for ever, unless old ones are deleted too.
+        let for_ever = self.effective.get("cleanup.policy").is_some_and(|policy| !policy.contains("delete"));
+        let ms: i64 = self.effective.get("retention.ms")?.parse().ok()?;
+        let kept = u64::try_from(ms).ok().filter(|_| !for_ever).map(Duration::from_millis);
+        if kept.is_some_and(|kept| kept <= remembered) {
+            return None;
+        }
+        let kept = kept.map_or_else(|| "for ever".to_owned(), show);
+        Some(format!("keeps records {kept}, duplicates are recognised for {}: a rewind beyond that repeats effects", show(remembered)))
+    }
+}
+
 /// A topic to be created.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct TopicSpec {
@@ -60,7 +78,7 @@ pub type TopicResult = (String, Result<(), KafkaError>);
 
 /// Asks and changes, with a client that joins no group. Its calls block for at most 10 s per answer inside `spawn_blocking`.
 pub struct TopicAdmin {
-    client: Arc<BaseConsumer<Logs>>,
+    client: Arc<Supplied<BaseConsumer<Logs>>>,
     clients: Clients,
 }
 
@@ -70,7 +88,7 @@ impl TopicAdmin {
     /// # Errors
     /// Where the properties make no client.
     pub fn new(clients: &Clients) -> Result<Self, KafkaError> {
-        let client = Arc::new(Clients::create(&clients.admin(), Logs::quiet())?);
+        let client = Arc::new(clients.create(&clients.admin(), Logs::quiet())?);
         Ok(Self { client, clients: clients.clone() })
     }
 
@@ -112,8 +130,8 @@ impl TopicAdmin {
         &self,
         ask: impl FnOnce(&BaseConsumer<Logs>) -> Result<T, rdkafka::error::KafkaError> + Send + 'static,
     ) -> Result<T, KafkaError> {
-        let (client, brokers) = (Arc::clone(&self.client), self.clients.brokers().to_owned());
-        blocking(move || ask(&client).map_err(|error| KafkaError::from_native(&error, &brokers))).await
+        let (client, clients) = (Arc::clone(&self.client), self.clients.clone());
+        blocking(move || ask(&client).map_err(|error| clients.sort(&error))).await
     }
 }
 
@@ -132,5 +150,34 @@ fn bare(topic: &MetadataTopic) -> TopicDescription {
         config: BTreeMap::new(),
         effective: BTreeMap::new(),
         hidden: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_topic_that_keeps_records_for_longer_than_duplicates_are_recognised_says_so() {
+        let topic = |settings: &[(&str, &str)]| TopicDescription {
+            name: "t".to_owned(),
+            partitions: 1,
+            replication: 1,
+            leaderless: 0,
+            config: BTreeMap::new(),
+            effective: settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+            hidden: None,
+        };
+        let days = |days: u64| Duration::from_secs(days * 86_400);
+        let week = topic(&[("retention.ms", "604800000"), ("cleanup.policy", "delete")]);
+        assert_eq!((week.outlives(days(7)), week.outlives(days(8))), (None, None));
+        assert_eq!(
+            week.outlives(days(6)).as_deref(),
+            Some("keeps records 7days, duplicates are recognised for 6days: a rewind beyond that repeats effects")
+        );
+        assert!(topic(&[("retention.ms", "-1")]).outlives(days(8)).is_some_and(|said| said.starts_with("keeps records for ever")));
+        assert!(topic(&[("retention.ms", "1"), ("cleanup.policy", "compact")]).outlives(days(8)).is_some());
+        assert_eq!(topic(&[("retention.ms", "1"), ("cleanup.policy", "compact,delete")]).outlives(days(8)), None);
+        assert_eq!(topic(&[]).outlives(days(8)), None, "hidden");
     }
 }

@@ -110,7 +110,7 @@ impl Brokers {
             if self.up() {
                 part.ok();
             } else {
-                part.fail(format!("no Kafka broker answers at {}", self.clients.brokers()));
+                part.fail(self.clients.away());
             }
         }
     }

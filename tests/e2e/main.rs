@@ -20,6 +20,7 @@ mod kafka_member;
 mod support;
 
 mod dapr_apps;
+mod dapr_stream;
 mod dapr_subscribe;
 mod dapr_takeover;
 mod dead_letters;
@@ -35,6 +36,7 @@ mod main_job;
 mod reminders;
 mod schedules;
 mod secure;
+mod tokens;
 mod shapes;
 mod sidecar;
 mod standalone;

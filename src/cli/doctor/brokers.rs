@@ -62,6 +62,7 @@ fn unreachable(error: &KafkaError, open: bool) -> Finding {
         }
         KafkaError::Unreachable { .. } => "start Kafka, or correct kafka.brokers",
         KafkaError::Forbidden(_) => "give this client's user the right, or correct sasl.* in [kafka.properties]",
+        KafkaError::NoToken(_) => "correct sasl.oauthbearer.* in [kafka.properties], or see why the provider gives no token",
         KafkaError::Refused(_) => "see the brokers' log",
     };
     Finding::fail("kafka", error.to_string(), fix)

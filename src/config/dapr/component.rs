@@ -97,7 +97,8 @@ impl<'a> Component<'a> {
                 let (last, table) = path.split_last()?;
                 let file = format!("\"/run/secrets/{secret}/{key}\"");
                 let why = format!("secret {secret}, key {key}: mount it and name the file here, or set {variable}");
-                let of_file = format!("{last}.file");
+                // The client reads certificates and keys from files by properties of their own.
+                let of_file = last.strip_suffix(".pem").map_or_else(|| format!("{last}.file"), |name| format!("{name}.location"));
                 let path: Vec<&str> = table.iter().copied().chain([of_file.as_str()]).collect();
                 out.root.leave_out(&path, file, &why);
                 out.decide(&from, why);

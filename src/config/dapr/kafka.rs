@@ -250,7 +250,8 @@ fn oidc(component: &Component<'_>, protocol: &str, from: &str, out: &mut Transla
         }
         _ => out.set(&["kafka", "properties", "sasl.oauthbearer.scope"], "openid", &format!("{from} (oidcScopes, not given)")),
     }
-    out.decide(from, "this build's Kafka client has no OIDC and refuses these properties at start: use a password or certificates");
+    // The sidecar trusts it for the token endpoint too.
+    component.put("caCert", &["kafka", "properties", "https.ca.pem"], out);
     if let Some(item) = component.get("oidcExtensions") {
         let fields: Option<serde_json::Map<String, serde_json::Value>> =
             component.text("oidcExtensions").and_then(|text| serde_json::from_str(text).ok());

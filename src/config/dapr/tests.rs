@@ -90,10 +90,12 @@ fn every_kind_of_authentication_becomes_librdkafkas_properties() {
         ("oidcClientSecret", "s"),
         ("oidcScopes", "\"openid,kafka\""),
         ("oidcExtensions", "'{\"cluster\":\"c1\",\"pool\":\"p1\"}'"),
+        ("caCert", "CA"),
     ];
     assert_eq!(
         properties(&oidc),
         pairs(&[
+            ("https.ca.pem", "CA"),
             ("sasl.mechanism", "OAUTHBEARER"),
             ("sasl.oauthbearer.client.id", "id"),
             ("sasl.oauthbearer.client.secret", "s"),
@@ -102,8 +104,11 @@ fn every_kind_of_authentication_becomes_librdkafkas_properties() {
             ("sasl.oauthbearer.scope", "openid kafka"),
             ("sasl.oauthbearer.token.endpoint.url", "https://idp/token"),
             ("security.protocol", "sasl_ssl"),
+            ("ssl.ca.pem", "CA"),
         ])
     );
+    let undecided = notes(&of_kafka(&oidc), Fate::Decide);
+    assert!(!undecided.contains("refuse") && !undecided.contains("authType"), "the worker asks for the tokens itself: {undecided}");
     assert!(notes(&of_kafka(&[("authType", "awsiam")]), Fate::Decide).contains("`awsiam` is not translated"));
 }
 
@@ -169,6 +174,11 @@ fn a_secret_becomes_a_named_place_and_never_a_value() {
         "{decide}"
     );
     assert_eq!(load(&out).config.kafka.properties.get("sasl.password"), None);
+
+    // The client has other properties for files of certificates.
+    let text = kafka(&[("authType", "mtls")]) + &SECRET.replace("saslPassword", "caCert");
+    let toml = to_toml(&translate(&documents(&[("pubsub.yaml", &text)]), &facts()).root);
+    assert!(toml.contains("# \"ssl.ca.location\" = \"/run/secrets/kafka/password\"\n"), "{toml}");
 
     let plain = of_kafka(&[("authType", "password"), ("saslUsername", "u"), ("saslPassword", "hunter2")]);
     assert!(notes(&plain, Fate::Decide).contains("secret in plain text"));

@@ -7,6 +7,7 @@ use crate::config::{
     Config, Role,
     kafka::{Properties, owned_property},
     layer::join,
+    oidc::Oidc,
     text,
     units::show,
 };
@@ -51,6 +52,7 @@ pub(super) fn check(config: &Config, role: Option<Role>, report: &mut Report<'_>
     }
     check_group(config, report);
     check_credentials(config, report);
+    check_tokens(config, report);
 }
 
 fn check_topics(topics: &[String], config: &Config, report: &mut Report<'_>) {
@@ -143,5 +145,16 @@ fn check_credentials(config: &Config, report: &mut Report<'_>) {
         if !speaks_sasl && !elsewhere {
             report.warning(&join(&format!("kafka.{table}"), name), "has no effect without \"security.protocol\" = \"sasl_ssl\"");
         }
+    }
+}
+
+fn check_tokens(config: &Config, report: &mut Report<'_>) {
+    match Oidc::read(&config.kafka) {
+        Ok(Some(oidc)) if oidc.in_the_clear() => {
+            let key = join("kafka.properties", "sasl.oauthbearer.token.endpoint.url");
+            report.warning(&key, "sends the client secret unencrypted over the network: use https");
+        }
+        Ok(_) => {}
+        Err(wrong) => wrong.iter().for_each(|(key, why)| report.problem(key, why)),
     }
 }

@@ -445,3 +445,68 @@ fn schedules_are_checked() {
     );
     load().file(&schedule("cron = \"CRON_TZ=Asia/Tokyo 30 2 * * *\"\nhttp = \"http://h:80\"\nroute = \"/x\"\njitter = \"5m\"")).ok();
 }
+
+#[test]
+fn tokens_of_oidc_need_an_endpoint_and_credentials_of_one_kind() {
+    let oidc = |more: &str| {
+        format!(
+            "[kafka.properties]\n\"security.protocol\" = \"sasl_ssl\"\n\"sasl.mechanism\" = \"OAUTHBEARER\"\n\"sasl.oauthbearer.method\" = \"oidc\"\n\
+             \"sasl.oauthbearer.token.endpoint.url\" = \"https://idp/token\"\n\"sasl.oauthbearer.client.id\" = \"id\"\n\
+             \"sasl.oauthbearer.client.secret\" = \"s\"\n{more}"
+        )
+    };
+    assert!(load().file(&oidc("")).warnings().is_empty());
+    rejects(
+        &oidc("\"sasl.oauthbearer.grant.type\" = \"urn:ietf:params:oauth:grant-type:jwt-bearer\""),
+        "F:8: `kafka.properties.\"sasl.oauthbearer.grant.type\"`: only client_credentials is offered",
+    );
+    rejects(
+        &oidc("\"sasl.oauthbearer.assertion.file\" = \"/key\""),
+        "F:8: `kafka.properties.\"sasl.oauthbearer.assertion.file\"`: is not offered: tokens are asked for with sasl.oauthbearer.client.id and \
+         sasl.oauthbearer.client.secret",
+    );
+    rejects(
+        &oidc("\"sasl.oauthbearer.extensions\" = \"logicalCluster=lkc-1,pool\""),
+        "F:8: `kafka.properties.\"sasl.oauthbearer.extensions\"`: `pool` is no extension; write it like \
+         \"logicalCluster=lkc-1,identityPoolId=pool-1\"",
+    );
+    rejects(
+        &oidc("\"https.ca.location\" = \"/ca.pem\"\n\"https.ca.pem\" = \"-----\""),
+        "F:9: `kafka.properties.\"https.ca.pem\"`: and https.ca.location exclude each other",
+    );
+    rejects(
+        &oidc("[kafka.producer]\n\"sasl.oauthbearer.scope\" = \"write\""),
+        "F:9: `kafka.producer.\"sasl.oauthbearer.scope\"`: stands in [kafka.properties]: every client logs in with the same token",
+    );
+    let half = "[kafka.properties]\n\"security.protocol\" = \"sasl_ssl\"\n\"sasl.mechanism\" = \"OAUTHBEARER\"\n";
+    rejects(
+        half,
+        "F:3: `kafka.properties.\"sasl.mechanism\"`: OAUTHBEARER needs tokens: set \"sasl.oauthbearer.method\" = \"oidc\", \
+         \"sasl.oauthbearer.token.endpoint.url\", \"sasl.oauthbearer.client.id\" and \"sasl.oauthbearer.client.secret\"",
+    );
+    rejects(
+        &format!("{half}\"sasl.oauthbearer.method\" = \"oicd\""),
+        "F:4: `kafka.properties.\"sasl.oauthbearer.method\"`: `oicd` is neither oidc nor default",
+    );
+    let missing = problems(
+        "[kafka.properties]\n\"security.protocol\" = \"sasl_ssl\"\n\"sasl.mechanism\" = \"PLAIN\"\n\"sasl.oauthbearer.method\" = \"oidc\"",
+    );
+    let mut keys: Vec<_> = missing.iter().map(|problem| problem.split('`').nth(1).unwrap()).collect();
+    keys.sort_unstable();
+    let names = ["sasl.mechanism", "sasl.oauthbearer.client.id", "sasl.oauthbearer.client.secret", "sasl.oauthbearer.token.endpoint.url"];
+    assert_eq!(keys, names.map(|name| format!("kafka.properties.\"{name}\"")));
+}
+
+#[test]
+fn a_secret_that_would_go_over_the_network_unencrypted_is_a_warning() {
+    let warned = |endpoint: &str| {
+        let file = format!(
+            "[kafka.properties]\n\"security.protocol\" = \"sasl_ssl\"\n\"sasl.mechanism\" = \"OAUTHBEARER\"\n\"sasl.oauthbearer.method\" = \"oidc\"\n\
+             \"sasl.oauthbearer.token.endpoint.url\" = \"{endpoint}\"\n\"sasl.oauthbearer.client.id\" = \"id\"\n\
+             \"sasl.oauthbearer.client.secret\" = \"s\""
+        );
+        load().file(&file).warnings().iter().any(|warning| warning.contains("unencrypted"))
+    };
+    assert!(warned("http://idp.example/token"));
+    assert!(!warned("http://127.0.0.1:8080/token") && !warned("https://idp.example/token"));
+}

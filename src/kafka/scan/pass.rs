@@ -19,7 +19,7 @@ use crate::{
     kafka::{
         KafkaError,
         batch::{Message, Queue, Shared},
-        client::Logs,
+        client::{Clients, Logs},
         native,
     },
 };
@@ -35,19 +35,19 @@ const READ: usize = 64;
 pub(super) struct Pass {
     consumer: Arc<Shared<Logs>>,
     selection: Selection,
-    brokers: String,
+    clients: Clients,
 }
 
 /// Partitions by topic, then number, each with its end: past it, it is done. No end while following.
 type Open = HashMap<Arc<str>, HashMap<i32, (TopicPartition, i64)>>;
 
 impl Pass {
-    pub(super) fn new(consumer: Arc<Shared<Logs>>, selection: Selection, brokers: String) -> Self {
-        Self { consumer, selection, brokers }
+    pub(super) fn new(consumer: Arc<Shared<Logs>>, selection: Selection, clients: Clients) -> Self {
+        Self { consumer, selection, clients }
     }
 
     fn sort(&self, error: &Native) -> KafkaError {
-        KafkaError::from_native(error, &self.brokers)
+        self.clients.sort(error)
     }
 
     /// Hands records over until all is read, or nobody takes them any more.
@@ -95,7 +95,7 @@ impl Pass {
                 known.found.append(&mut added.found);
             }
             Ok(_) => {}
-            Err(error) => tracing::warn!(kafka.brokers = self.brokers, error = %error, "kafka does not answer, trying again"),
+            Err(error) => tracing::warn!(kafka.brokers = self.clients.brokers(), error = %error, "kafka does not answer, trying again"),
         }
         Ok(())
     }

@@ -9,11 +9,7 @@ use super::{PATIENCE, TopicAdmin, blocking};
 use crate::{
     engine::ports::Committed,
     event::record::TopicPartition,
-    kafka::{
-        KafkaError,
-        client::{Clients, Logs},
-        lookup,
-    },
+    kafka::{KafkaError, client::Logs, lookup, token::Supplied},
 };
 
 impl TopicAdmin {
@@ -25,8 +21,8 @@ impl TopicAdmin {
         let partitions = partitions.to_vec();
         let clients = self.clients.clone();
         blocking(move || {
-            let consumer: BaseConsumer<Logs> = Clients::create(&clients.reader(), Logs::quiet())?;
-            lookup::committed(&consumer, &partitions).map_err(|error| KafkaError::from_native(&error, clients.brokers()))
+            let consumer: Supplied<BaseConsumer<Logs>> = clients.create(&clients.reader(), Logs::quiet())?;
+            lookup::committed(&consumer, &partitions).map_err(|error| clients.sort(&error))
         })
         .await
     }

@@ -54,6 +54,12 @@ impl Answer {
         Self { body: body.to_owned(), ..Self::status(200) }.header("content-type", "application/json")
     }
 
+    /// The same with another status.
+    pub fn with_status(mut self, status: u16) -> Self {
+        self.status = status;
+        self
+    }
+
     /// Adds a header.
     pub fn header(mut self, name: &'static str, value: &str) -> Self {
         self.headers.push((name, value.to_owned()));

@@ -27,6 +27,16 @@ pub struct SaslSsl {
     pub password: String,
 }
 
+/// What the broker's listener for OAUTHBEARER tokens wants.
+pub struct Oidc {
+    /// `host:port`.
+    pub brokers: String,
+    /// PEM file of the CA.
+    pub ca: String,
+    /// PEM file of the key that tokens are signed with (RS256, `kid` tests).
+    pub key: String,
+}
+
 impl Stack {
     /// The stack that `tests/stack` started for this run; never to be killed or flushed. `None`, with a printed reason, where there
     /// is none; a panic with `CI=true`.
@@ -48,10 +58,19 @@ impl Stack {
 
     /// As [`Stack::private`]. Kafka gets a listener more for each of `proxies` (`host:port`), which sends its clients there.
     pub fn private_behind(parts: &[&str], proxies: &[&str]) -> Option<Self> {
+        Self::start_private(parts, &[("STACK_BEHIND", proxies.join(" "))])
+    }
+
+    /// A Kafka and a Redis as [`Stack::private`], the Kafka with a listener for tokens of OIDC.
+    pub fn private_with_oidc() -> Option<Self> {
+        Self::start_private(&["kafka", "redis"], &[("STACK_OIDC", "yes".to_owned())])
+    }
+
+    fn start_private(parts: &[&str], options: &[(&str, String)]) -> Option<Self> {
         Self::shared()?;
         let shared = PathBuf::from(stack_output(None, &["dir"], &[]).trim().to_owned());
         let own = shared.join("private").join(super::unique("stack"));
-        let lines = stack_output(Some(&own), &[&["up"], parts].concat(), proxies);
+        let lines = stack_output(Some(&own), &[&["up"], parts].concat(), options);
         let env = lines
             .lines()
             .filter_map(|line| line.strip_prefix("export ")?.split_once('='))
@@ -78,6 +97,13 @@ impl Stack {
             user: self.get("WORKER_TEST_KAFKA_USER").to_owned(),
             password: self.get("WORKER_TEST_KAFKA_PASSWORD").to_owned(),
         }
+    }
+
+    /// The listener for tokens.
+    pub fn oidc(&self) -> Oidc {
+        let [brokers, ca, key] =
+            ["WORKER_TEST_KAFKA_OIDC", "WORKER_TEST_KAFKA_CA", "WORKER_TEST_KAFKA_TOKEN_KEY"].map(|name| self.get(name).to_owned());
+        Oidc { brokers, ca, key }
     }
 
     /// `host:port` of the listener behind each proxy, in the order that they were given.
@@ -135,12 +161,12 @@ impl Drop for Stack {
 }
 
 /// Runs `tests/stack`; panics with its words where it fails.
-fn stack_output(dir: Option<&Path>, args: &[&str], behind: &[&str]) -> String {
+fn stack_output(dir: Option<&Path>, args: &[&str], options: &[(&str, String)]) -> String {
     let mut command = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/stack"));
     if let Some(dir) = dir {
         command.env("STACK_DIR", dir);
     }
-    command.env("STACK_BEHIND", behind.join(" "));
+    command.envs(options.iter().map(|(name, value)| (name, value)));
     let output = command.args(args).stdin(Stdio::null()).output().unwrap();
     assert!(output.status.success(), "tests/stack {args:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8_lossy(&output.stdout).into_owned()
