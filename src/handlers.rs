@@ -206,24 +206,33 @@ async fn target(
             report.ok();
             Ok((Target::Url(parse_url(url).map_err(|error| problem(&format!("`url` {error}")))?), None))
         }
-        (None, Some(app)) => {
-            let app = App {
-                name: entry.name.clone(),
-                url: parse_url(app).map_err(|error| problem(&format!("`discover` {error}")))?,
-                http: http.clone(),
-                token: token(entry)?,
-                app_id: HeaderValue::try_from(config.app_id.as_str()).ok(),
-                declared: entry.routes.clone(),
-                dlq: config.dlq.topic.clone(),
-                every: entry.discover_every,
-                report: report.clone(),
-            };
+        (None, Some(url)) => {
+            let app = app(entry, url, config, http, report)?;
             let current = Current::new(app.discover().await);
             Ok((Target::Routes(current.clone()), Some((app, current))))
         }
         (Some(_), Some(_)) => Err(problem("`url` and `discover` exclude each other")),
         (None, None) => Err(problem("kind `http` needs `url`, or `discover` for an app that tells its routes")),
     }
+}
+
+/// The app at `url`, to be asked for its routes.
+///
+/// # Errors
+/// Where the URL is none, or its token fits no header.
+pub fn app(entry: &HandlerConfig, url: &str, config: &Config, http: &Client, report: &Reporter) -> Result<App, BuildError> {
+    let url = parse_url(url).map_err(|error| BuildError::Config { name: entry.name.clone(), problem: format!("`discover` {error}") })?;
+    Ok(App {
+        name: entry.name.clone(),
+        url,
+        http: http.clone(),
+        token: token(entry)?,
+        app_id: HeaderValue::try_from(config.app_id.as_str()).ok(),
+        declared: entry.routes.clone(),
+        dlq: config.dlq.topic.clone(),
+        every: entry.discover_every,
+        report: report.clone(),
+    })
 }
 
 /// What the app is sent as `dapr-api-token`.

@@ -7,6 +7,7 @@ pub mod dead_reminders;
 pub mod ingest;
 pub mod input;
 mod intake;
+mod retention;
 pub mod producer;
 mod reminders;
 mod schedules;

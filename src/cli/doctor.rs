@@ -45,13 +45,13 @@ pub async fn run(args: Args, globals: &Globals) -> anyhow::Result<Exit> {
 async fn examine(loaded: &Loaded, catalog: &Catalog) -> Vec<Finding> {
     let config = &loaded.config;
     let kafka = async {
-        let (mut findings, reached) = brokers::examine(config).await;
+        let ((mut findings, reached), (told, apps)) = tokio::join!(brokers::examine(config), apps::examine(config));
         if let Some(admin) = reached {
-            findings.extend(topics::examine(config, catalog, &admin).await);
+            findings.extend(topics::examine(config, catalog, &told, &admin).await);
         }
-        findings
+        (findings, apps)
     };
-    let (mut findings, store, apps) = tokio::join!(kafka, store::examine(config), apps::examine(config));
+    let ((mut findings, apps), store) = tokio::join!(kafka, store::examine(config));
     findings.extend(store);
     findings.extend(apps);
     findings.push(apps::publish_listener(config));

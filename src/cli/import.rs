@@ -82,6 +82,12 @@ fn write_new(file: &Path, toml: &str) -> anyhow::Result<()> {
     opened.write_all(toml.as_bytes()).with_context(|| format!("{} cannot be written", file.display()))
 }
 
+/// What no component file tells.
+const UNKNOWN: &str = "before it starts
+  events of types that topics/ lacks go to the dead-letter topic; catalog.unknown_type = \"deliver\" gives them to the app unchecked, as the sidecar did
+  each event needs a user_id: `worker events validate` on a sample shows which would be dead-lettered
+";
+
 /// What became of everything, what needs a person last.
 fn report(translation: &Translation) -> String {
     let terminal = io::stderr().is_terminal();
@@ -93,6 +99,7 @@ fn report(translation: &Translation) -> String {
     section("translated", BOLD, Fate::Translated)
         + &section("ignored", BOLD, Fate::Ignored)
         + &section("needs a decision", YELLOW, Fate::Decide)
+        + UNKNOWN
 }
 
 /// Says what `worker config check` would say of it.

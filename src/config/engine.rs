@@ -97,4 +97,6 @@ pub enum UnknownType {
     Dlq,
     /// Settled as dropped, counted.
     Skip,
+    /// To the handlers whose patterns match it, as it came: there is no schema to check it against.
+    Deliver,
 }

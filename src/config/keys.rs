@@ -141,7 +141,7 @@ const DLQ: &[Key] = &[
 
 const CATALOG: &[Key] = &[
     key("dir", Kind::Text, "folder of topics.yaml and events/*.yaml; the embedded catalogue where the default folder is missing"),
-    key("unknown_type", Kind::Choice(&["dlq", "skip"]), "what happens to a type that the catalogue does not know"),
+    key("unknown_type", Kind::Choice(&["dlq", "skip", "deliver"]), "what happens to a type that the catalogue does not know"),
     key("validate", Kind::Flag, "check consumed data against its type's schema"),
 ];
 

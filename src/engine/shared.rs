@@ -195,7 +195,7 @@ impl Shared {
     /// The metric label of a subject's type: the catalogue's name, or `unknown`.
     pub(super) fn label<'a>(&'a self, subject: &'a Subject) -> &'a Label {
         let canonical = match subject {
-            Subject::Event(event) => Some(event.event_type()),
+            Subject::Event(event) => (!event.kind().unlisted).then(|| event.event_type()),
             Subject::Rejected(rejected) => rejected.event_type.as_deref().and_then(|name| self.decoder.catalog().canonical(name)),
         };
         canonical.unwrap_or(&self.unknown)

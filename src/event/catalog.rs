@@ -121,6 +121,8 @@ pub struct EventType {
     pub fill: Vec<String>,
     /// Fields that count as part of `data` also where they stand at the top: `task_id`, `user_id`, and what the file adds.
     pub lift: Vec<String>,
+    /// No catalogue has it: its events are delivered as they came, and counted as `unknown`.
+    pub unlisted: bool,
 }
 
 /// A `data` that the schema must refuse.
@@ -181,6 +183,22 @@ impl EventType {
             past: Vec::new(),
             fill: Vec::new(),
             lift: Vec::new(),
+            unlisted: false,
+        })
+    }
+
+    /// A type of that name that the catalogue lacks: any data will do.
+    ///
+    /// # Errors
+    /// As [`EventType::opaque`].
+    pub(super) fn unlisted(name: &Arc<str>) -> Result<Self, String> {
+        let lift = ["task_id", "user_id"].map(str::to_owned).to_vec();
+        Ok(Self {
+            name: Arc::clone(name),
+            description: "a type that the catalogue lacks".to_owned(),
+            lift,
+            unlisted: true,
+            ..Self::opaque()?
         })
     }
 }

@@ -1,6 +1,9 @@
 //! Records to events. Never panics, and allocates at most [`MEMORY_PER_BYTE`] times the value and [`MEMORY_BASE`] bytes.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::{Arc, PoisonError, RwLock},
+};
 
 use chrono::{DateTime, Utc};
 
@@ -28,7 +31,15 @@ pub struct Decoder {
     catalog: Arc<Catalog>,
     validate: bool,
     opaque: Option<Opaque>,
+    unlisted: Option<Arc<Unlisted>>,
 }
+
+/// Types that the catalogue lacks, as they were met.
+#[derive(Debug, Default)]
+struct Unlisted(RwLock<HashMap<Arc<str>, Arc<EventType>>>);
+
+/// Types that are kept: a producer's mistake can name any number of them.
+const KEPT: usize = 1024;
 
 /// Topics whose values need not be events.
 #[derive(Debug, Clone)]
@@ -57,6 +68,20 @@ struct Refusal {
     read: Option<Read>,
 }
 
+impl Unlisted {
+    fn kind(&self, name: &Arc<str>) -> Result<Arc<EventType>, String> {
+        if let Some(known) = self.0.read().unwrap_or_else(PoisonError::into_inner).get(name) {
+            return Ok(Arc::clone(known));
+        }
+        let kind = Arc::new(EventType::unlisted(name)?);
+        let mut kept = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() < KEPT {
+            kept.insert(Arc::clone(name), Arc::clone(&kind));
+        }
+        Ok(kind)
+    }
+}
+
 impl Opaque {
     fn event(&self, record: Record) -> Event {
         let (id, id_from_offset) = id_or_position(None, record.partition(), record.offset());
@@ -70,7 +95,13 @@ impl Decoder {
     /// `validate`: whether `data` is checked against its schema. A version newer than the catalogue's is checked in any case, since that is
     /// what decides whether it can be handled as the newest known.
     pub fn new(catalog: Arc<Catalog>, validate: bool) -> Self {
-        Self { catalog, validate, opaque: None }
+        Self { catalog, validate, opaque: None, unlisted: None }
+    }
+
+    /// Makes events also of types that the catalogue lacks, where `deliver` says so. Their data is not looked at.
+    #[must_use]
+    pub fn delivering_unknown(self, deliver: bool) -> Self {
+        Self { unlisted: deliver.then(Arc::default), ..self }
     }
 
     /// Takes whatever stands on `topics`: what is no valid event there becomes one of the type `raw`, its id its position's, its user
@@ -126,6 +157,9 @@ impl Decoder {
             return refuse(DeadReason::MissingUserId, "user_id: missing at the top, in data and in metadata".to_owned(), Some(read));
         };
         let Some(kind) = read.kind.take() else {
+            if let Some(Ok(kind)) = self.unlisted.as_ref().map(|unlisted| unlisted.kind(&read.event_type)) {
+                return Ok((read, kind, user_id));
+            }
             let error = format!("event_type: {} is not in the catalogue", shown(&read.event_type));
             return refuse(DeadReason::UnknownType, error, Some(read));
         };

@@ -364,3 +364,28 @@ fn data_that_names_another_user_stays_an_event_of_the_one_at_the_top() {
     let again = decode(std::str::from_utf8(&event.to_canonical()).unwrap());
     assert_eq!((event.user_id(), again.user_id(), again.data()), ("a", "a", event.data()));
 }
+
+#[test]
+fn a_type_that_the_catalogue_lacks_can_be_delivered_as_it_came() {
+    let decoder = decoder().delivering_unknown(true);
+    let text = r#"{"event_id":"1","event_type":"order.placed","timestamp":"yesterday","user_id":"u","task_id":5,"data":{"total":9.50}}"#;
+    for _again in 0..2 {
+        let event = decoder.decode(record(text)).unwrap();
+        assert_eq!((event.id(), &**event.event_type(), event.user_id(), event.kind().unlisted), ("1", "order.placed", "u", true));
+        assert_eq!(event.data(), json!({"total": 9.50, "task_id": 5, "user_id": "u"}));
+        assert_eq!(event.version(), Version::FIRST);
+    }
+    // Inside a sidecar's CloudEvent nothing may name a type but the CloudEvent itself.
+    let event = decoder.decode(record(cloudevent(r#"{"order":1,"user_id":"u"}"#))).unwrap();
+    assert_eq!((&**event.event_type(), event.id()), ("com.dapr.event.sent", "ce-1"));
+    // Whose it is must be known all the same, and what the catalogue knows is checked as ever.
+    let reason = |text: &str| decoder.decode(record(text)).unwrap_err().reason;
+    assert_eq!(reason(r#"{"event_type":"order.placed","order":1}"#), DeadReason::MissingUserId);
+    assert_eq!(reason(r#"{"event_type":"task.created","user_id":"u","task_id":1}"#), DeadReason::Schema);
+    assert_eq!(reason("no event"), DeadReason::Undecodable);
+    // More types than are kept are no trouble.
+    for n in 0..2000 {
+        let event = decoder.decode(record(format!("{{\"event_type\":\"made.up{n}\",\"user_id\":\"u\"}}"))).unwrap();
+        assert_eq!(**event.event_type(), *format!("made.up{n}"));
+    }
+}

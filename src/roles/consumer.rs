@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::{Options, RunError, alerts, brokers::Brokers, dead_reminders::TellsUsers, reminders, service::Service};
+use super::{Options, RunError, alerts, brokers::Brokers, dead_reminders::TellsUsers, reminders, retention, service::Service};
 use crate::{
     config::{Config, Role, engine::UnknownType, redis::WhenDown},
     engine::{self, Clock, Drained, Engine, EngineError, Parts},
@@ -161,11 +161,13 @@ impl Consumer {
         let metrics = &self.metrics;
         let store = store::connect(&config.store, brokers.clients().group_id(), metrics).await.map_err(anyhow::Error::from)?;
         let (events, source) = mpsc::channel(64);
+        let read = topics.clone();
         let handle = Source::start(config, topics, events).map_err(anyhow::Error::from)?;
         let reader = KafkaReader::start(brokers.clients()).map_err(anyhow::Error::from)?;
         let options = options(config, brokers.clients().group_id());
         let (alerts, webhook) = alerts::start(config, &options.group, &options.worker)?;
-        let decoder = Decoder::new(Arc::clone(&self.catalog), config.catalog.validate);
+        let decoder = Decoder::new(Arc::clone(&self.catalog), config.catalog.validate)
+            .delivering_unknown(config.catalog.unknown_type == UnknownType::Deliver);
         let publisher = match config.dlq.tell_users {
             true => TellsUsers::around(brokers.publisher(), handlers.outlet().clone(), &self.catalog),
             false => brokers.publisher(),
@@ -186,9 +188,12 @@ impl Consumer {
             options,
         );
         let watch = watch(&handle, brokers, &engine, &self.health);
+        // The embedded cluster keeps as much as it has room for.
+        let asked = if self.config.kafka.is_embedded() { Vec::new() } else { read };
         let result = tokio::select! {
             result = engine.run(source, stop) => result,
             never = watch => match never {},
+            never = retention::warn(brokers.clients(), asked, config.store.retention) => match never {},
         };
         if !handle.close(LEAVE).await {
             tracing::warn!("the group was not left in time; its coordinator finds out after the session timeout");
@@ -243,14 +248,14 @@ fn watch<'a>(
         (health.part(Part::Brokers), health.part(Part::Group), health.part(Part::Store), health.part(Part::Engine));
     let poll = health.heartbeat(Part::Poll, POLL_SILENCE);
     let (store_is_up, conserves) = (engine.store_is_up(), engine.conserves());
-    let addresses = brokers.clients().brokers();
+    let clients = brokers.clients();
     async move {
         let mut ticks = tokio::time::interval(WATCH);
         loop {
             ticks.tick().await;
             let report =
                 |part: &crate::health::Reporter, ok: bool, detail: &dyn Fn() -> String| if ok { part.ok() } else { part.fail(detail()) };
-            report(&broker_part, source.brokers_up(), &|| format!("no Kafka broker answers at {addresses}"));
+            report(&broker_part, source.brokers_up(), &|| clients.away());
             report(&group, source.joined(), &|| match source.missing_topics() {
                 missing if missing.is_empty() && source.conflicts() => {
                     "has members with another partition.assignment.strategy; stop them".to_owned()

@@ -201,3 +201,47 @@ async fn in_batches_each_users_events_stay_in_order_and_only_what_failed_comes_a
     assert!(runs.values().any(|runs| *runs == 2), "nothing was retried");
     assert!(done.values().all(|tasks| *tasks == (0..10).collect::<Vec<_>>()), "{done:?}");
 }
+
+/// An app that comes from a sidecar has events of its own, which no catalogue knows.
+#[tokio::test(flavor = "multi_thread")]
+async fn types_that_the_catalogue_lacks_reach_the_app_unchecked_where_they_are_to_be_delivered() {
+    let stack = stack_or_skip!(Stack::shared());
+    let (kafka, name) = (stack.kafka(), unique("unknown"));
+    let [topic, dlq] = ["orders", "dlq"].map(|part| format!("{name}-{part}"));
+    for topic in [&topic, &dlq] {
+        kafka.create_topic(topic, 1, &[]).await;
+    }
+    let subscriptions = Arc::new(Mutex::new(json!([
+        {"pubsubname": "kafka-pubsub", "topic": topic, "routes": {"default": "/orders", "rules": [{"match": "event.type == \"order.placed\"", "path": "/placed"}]}},
+    ])));
+    let app = subscriber(&subscriptions, |delivery| Answer::status(if delivery.json()["data"]["total"] == 13 { 503 } else { 200 })).await;
+    let settings = format!(
+        "[catalog]\nunknown_type = \"deliver\"\n[dlq]\ntopic = \"{dlq}\"\nbreaker_ratio = 1.0\n[retry.default]\ndelays = [\"10ms\", \"10ms\"]\n\
+         [[handlers]]\nname = \"app\"\nkind = \"http\"\ndiscover = \"{}\"\n",
+        app.url("")
+    );
+    let mut worker = Launch::role("consumer", &stack, &name, &settings).start_ready().await;
+    let wrapped = |id: &str, data: Value| json!({"specversion": "1.0", "id": id, "type": "com.dapr.event.sent", "source": "shop", "datacontenttype": "application/json", "data": data});
+    let of = |total: u32| json!({"user_id": "ada", "total": total, "items": ["unchecked", 1]});
+    // In a CloudEvent that says nothing but that a sidecar sent it, under a name of its own, and with nobody's name on it.
+    kafka.produce(&topic, "ada", wrapped("1", of(5)).to_string().as_bytes(), &[]).await;
+    let own = json!({"event_id": "2", "event_type": "order.placed", "user_id": "ada", "data": {"total": 500}});
+    kafka.produce(&topic, "ada", own.to_string().as_bytes(), &[]).await;
+    kafka.produce(&topic, "ada", wrapped("3", of(13)).to_string().as_bytes(), &[]).await;
+    kafka.produce(&topic, "x", wrapped("4", json!({"total": 7})).to_string().as_bytes(), &[]).await;
+
+    let letters = kafka.wait_for_records(&dlq, 2, LONG).await;
+    let reason =
+        |id: &str| letters.iter().find(|record| record.header("x-dlq-event-id") == Some(id)).unwrap().header("x-dlq-reason").unwrap();
+    assert_eq!((reason("3"), reason("4")), ("exhausted", "missing_user_id"));
+    let ids = |path: &str| deliveries(&app, path).iter().map(|one| one.headers["idempotency-key"].clone()).collect::<Vec<_>>();
+    assert_eq!(ids("/orders"), ["1", "3", "3", "3"], "the default schedule: two delays, three runs");
+    assert_eq!(ids("/placed"), ["2"]);
+    assert_eq!(deliveries(&app, "/orders")[0].json(), wrapped("1", of(5)), "as it came");
+    let settled = |outcome: &'static str| [("event_type", "unknown"), ("outcome", outcome)];
+    worker.wait_for_metric("worker_events_settled_total", &settled("done"), LONG, |sum| sum == 2.0).await;
+    worker.wait_for_metric("worker_events_settled_total", &settled("dead"), LONG, |sum| sum == 2.0).await;
+    let text = worker.get("/metrics").await.unwrap().1;
+    assert!(!text.contains("order.placed") && !text.contains("com.dapr"), "labels are of a closed set");
+    assert_eq!(worker.terminate(LONG).await, Some(0));
+}

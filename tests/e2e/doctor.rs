@@ -123,3 +123,39 @@ async fn the_encrypted_listener_is_examined_with_its_credentials() {
         "{found}"
     );
 }
+
+/// An app's routes name topics that no file of the deployment does: they are looked at as well.
+#[tokio::test(flavor = "multi_thread")]
+async fn topics_of_an_apps_routes_and_where_their_dead_letters_go_are_examined() {
+    let stack = stack_or_skip!(Stack::shared());
+    let kafka = stack.kafka();
+    let name = unique("doctor");
+    let [orders, dead, dlq] = ["orders", "orders-dead", "dlq"].map(|part| format!("{name}-{part}"));
+    // Ten days, of which eight are remembered.
+    kafka.create_topic(&orders, 1, &[("retention.ms", "864000000")]).await;
+    kafka.create_topic(&dlq, 1, &[]).await;
+    let told = format!("[{{\"pubsubname\":\"kafka-pubsub\",\"topic\":\"{orders}\",\"route\":\"/orders\",\"deadLetterTopic\":\"{dead}\"}}]");
+    let app = App::start(move |delivery| if delivery.path == "/dapr/subscribe" { Answer::json(&told) } else { Answer::status(500) }).await;
+    let config = format!(
+        "app_id = \"{name}\"\n[kafka]\nbrokers = \"{}\"\n[store]\nurl = \"{}\"\n[dlq]\ntopic = \"{dlq}\"\n\
+         [[handlers]]\nname = \"app\"\nkind = \"http\"\ndiscover = \"{}\"\n",
+        stack.brokers(),
+        stack.redis(),
+        app.url("")
+    );
+    let (output, found) = doctor(&config, &[]);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!((of(&found, &format!("topic {orders}")).0, of(&found, &format!("topic {dead}")).0), ("ok", "fail"));
+    let (level, words) = of(&found, &format!("retention of {orders}"));
+    assert!(level == "warn" && words.contains("keeps records 10days, duplicates are recognised for 8days"), "{words}");
+    assert!(of(&found, &format!("group {name}")).1.contains("0 records behind on 1 partitions"));
+
+    kafka.create_topic(&dead, 1, &[]).await;
+    let (_, found) = doctor(&config, &["--set", "store.retention=10d"]);
+    assert_eq!(of(&found, &format!("rights on {dead}")), ("ok", "may read and write"));
+    assert!(!found.to_string().contains("retention of"));
+    assert!(app.deliveries().iter().all(|one| one.path == "/dapr/subscribe"), "no event was posted");
+    // An app that is away is no failure of the topics.
+    let (_, found) = doctor(&config.replace(&app.url(""), &format!("http://{}", free_address())), &[]);
+    assert_eq!((of(&found, "handler app").0, of(&found, "routes of app").0), ("fail", "warn"));
+}

@@ -318,3 +318,23 @@ async fn readiness_follows_a_store_and_brokers_that_fall_silent() {
     worker.ready(LONG).await;
     assert_eq!(worker.terminate(LONG).await, Some(0));
 }
+
+/// One line per topic, naming it and the way out.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_keeps_longer_than_duplicates_are_recognised_is_said_at_start() {
+    let stack = stack_or_skip!(Stack::shared());
+    let (kafka, name) = (stack.kafka(), unique("keeps"));
+    let [short, long, ever] = ["short", "long", "ever"].map(|part| format!("{name}-{part}"));
+    for (topic, ms) in [(&short, "691200000"), (&long, "691200001"), (&ever, "-1")] {
+        kafka.create_topic(topic, 1, &[("retention.ms", ms)]).await;
+    }
+    let toml = format!("[kafka]\ntopics = [\"{short}\", \"{long}\", \"{ever}\"]\n{LOG_HANDLER}");
+    let mut worker = Launch::role("consumer", &stack, &name, &toml).start_ready().await;
+    eventually("both are said", LONG, async || (worker.log().matches("keeps records").count() == 2).then_some(())).await;
+    assert_eq!(worker.terminate(LONG).await, Some(0));
+    let log = worker.log();
+    let lines: Vec<_> = log.lines().filter(|line| line.contains("keeps records")).collect();
+    let of = |topic: &str| lines.iter().find(|line| line.contains(topic)).unwrap_or_else(|| panic!("{topic}\n{log}"));
+    assert!(of(&ever).contains("for ever") && of(&long).contains("raise store.retention"), "{log}");
+    assert!(lines.len() == 2 && !lines.iter().any(|line| line.contains(&short)), "{log}");
+}

@@ -11,15 +11,58 @@ use crate::{
         Config,
         handlers::{HandlerConfig, HandlerKind},
     },
-    handlers::http::client::shown,
+    handlers::{
+        self,
+        http::client::{client, shown},
+    },
+    health::{Health, Part},
 };
 
-/// Each app: whether anything listens there. Nothing is sent, since every request could be an event to it.
-pub(super) async fn examine(config: &Config) -> Vec<Finding> {
+/// A topic that an app wants, and where its dead letters go, if not to `dlq.topic`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Wanted {
+    pub(super) topic: String,
+    pub(super) dead_letters: Option<String>,
+}
+
+/// What the apps of `discover` handlers want, and a finding about each app. One with a `url` is sent nothing, since every request could be
+/// an event to it.
+pub(super) async fn examine(config: &Config) -> (Vec<Wanted>, Vec<Finding>) {
     if config.handlers.is_empty() {
-        return vec![Finding::ok("handlers", "none configured: right for a producer; a consumer needs one")];
+        return (Vec::new(), vec![Finding::ok("handlers", "none configured: right for a producer; a consumer needs one")]);
     }
-    join_all(config.handlers.iter().map(examine_one)).await
+    let looked =
+        join_all(config.handlers.iter().map(async |handler| (handler, examine_one(handler).await, ask(handler, config).await))).await;
+    let (mut wanted, mut findings) = (Vec::new(), Vec::new());
+    for (handler, found, told) in looked {
+        findings.push(found);
+        match told {
+            None => {}
+            Some(Ok(told)) => wanted.extend(told),
+            Some(Err(error)) => {
+                let fix = "let the app tell them in /dapr/subscribe; until it does the consumer waits, and only declared routes are looked at here";
+                findings.push(Finding::warn(format!("routes of {}", handler.name), error, fix));
+                let declared = handler.routes.iter();
+                wanted.extend(declared.map(|route| Wanted { topic: route.topic.clone(), dead_letters: route.dead_letter_topic.clone() }));
+            }
+        }
+    }
+    (wanted, findings)
+}
+
+/// What an app of `discover` tells when it is asked once; `None` for other handlers.
+async fn ask(handler: &HandlerConfig, config: &Config) -> Option<Result<Vec<Wanted>, String>> {
+    let url = handler.discover.as_ref().filter(|_| handler.kind == HandlerKind::Http)?;
+    Some(routes(handler, url, config).await)
+}
+
+async fn routes(handler: &HandlerConfig, url: &str, config: &Config) -> Result<Vec<Wanted>, String> {
+    let http = client().map_err(|error| error.to_string())?;
+    let report = Health::new().part(Part::App(handler.name.as_str().into()));
+    let app = handlers::app(handler, url, config, &http, &report).map_err(|error| error.to_string())?;
+    let routes = app.ask().await.map_err(|error| error.to_string())?;
+    let dead = |topic: &str| routes.of(topic)?.dead_letters.as_deref().map(str::to_owned);
+    Ok(routes.topics().map(|topic| Wanted { topic: topic.to_owned(), dead_letters: dead(topic) }).collect())
 }
 
 async fn examine_one(handler: &HandlerConfig) -> Finding {
@@ -35,7 +78,7 @@ async fn examine_one(handler: &HandlerConfig) -> Finding {
         return Finding::fail(part, "its address names no host", "write it as http://host:port/path");
     };
     match dial(&format!("{host}:{port}")).await {
-        Ok(()) => Finding::ok(part, format!("{} accepts connections; nothing was posted", shown(&url))),
+        Ok(()) => Finding::ok(part, format!("{} accepts connections; no event was posted", shown(&url))),
         Err(error) => Finding::fail(
             part,
             format!("{}: {error}", shown(&url)),

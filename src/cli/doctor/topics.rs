@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::finding::Finding;
+use super::{apps::Wanted, finding::Finding};
 use crate::{
     config::Config,
     event::{Catalog, record::TopicPartition},
@@ -23,8 +23,8 @@ struct Use {
 }
 
 /// Every finding about topics and the group.
-pub(super) async fn examine(config: &Config, catalog: &Catalog, admin: &TopicAdmin) -> Vec<Finding> {
-    let uses = uses(config, catalog);
+pub(super) async fn examine(config: &Config, catalog: &Catalog, told: &[Wanted], admin: &TopicAdmin) -> Vec<Finding> {
+    let uses = uses(config, catalog, told);
     let names: Vec<_> = uses.keys().cloned().collect();
     let listed = match admin.list().await {
         Ok(listed) => listed,
@@ -43,29 +43,48 @@ pub(super) async fn examine(config: &Config, catalog: &Catalog, admin: &TopicAdm
         findings.extend(access.remove(name).map(|answer| allowed(name, *wanted, answer)));
     }
     let read = uses.iter().filter(|(_, wanted)| wanted.read).filter_map(|(name, _)| found.get(name));
+    findings.extend(retention(config, read.clone().map(|topic| topic.name.clone()).collect(), admin).await);
     findings.push(group(config.group_id(), read, admin).await);
     findings
 }
 
-/// The catalogue's topics, those configured, and the DLQ.
-fn uses(config: &Config, catalog: &Catalog) -> BTreeMap<String, Use> {
+/// The catalogue's topics, those configured, those that apps want, and where dead letters go.
+fn uses(config: &Config, catalog: &Catalog, told: &[Wanted]) -> BTreeMap<String, Use> {
     let mut uses: BTreeMap<String, Use> = BTreeMap::new();
     let declared = catalog.topic_specs("local").unwrap_or_default();
     for spec in declared.iter().filter(|spec| !spec.dead_letters) {
         uses.entry(spec.name.to_string()).or_default().write = true;
     }
-    let patterns = config.handlers.iter().flat_map(|handler| handler.events.iter().map(String::as_str));
+    // An app that tells its routes wants the topics of those, whatever types they carry.
+    let handlers = config.handlers.iter().filter(|handler| handler.discover.is_none());
+    let patterns = handlers.flat_map(|handler| handler.events.iter().map(String::as_str));
     let read: Vec<String> = match &config.kafka.topics {
         Some(topics) => topics.clone(),
-        None => catalog.topics_needed(patterns).iter().map(ToString::to_string).collect(),
+        None => catalog.topics_needed(patterns).iter().map(ToString::to_string).chain(told.iter().map(|one| one.topic.clone())).collect(),
     };
     for topic in read {
         uses.entry(topic).or_default().read = true;
     }
-    for topic in config.handlers.iter().filter_map(|handler| handler.to.as_ref()).chain([&config.dlq.topic]) {
+    let dead = told.iter().filter(|one| read_here(config, &one.topic)).filter_map(|one| one.dead_letters.as_ref());
+    for topic in config.handlers.iter().filter_map(|handler| handler.to.as_ref()).chain([&config.dlq.topic]).chain(dead) {
         uses.entry(catalog.topic(topic).unwrap_or(topic).to_owned()).or_default().write = true;
     }
     uses
+}
+
+fn read_here(config: &Config, topic: &str) -> bool {
+    config.kafka.topics.as_ref().is_none_or(|topics| topics.iter().any(|read| read == topic))
+}
+
+/// Topics that keep records for longer than duplicates are recognised. Where their settings are hidden, nothing is said of them.
+async fn retention(config: &Config, topics: Vec<String>, admin: &TopicAdmin) -> Vec<Finding> {
+    if topics.is_empty() {
+        return Vec::new();
+    }
+    let described = admin.describe(&topics).await.unwrap_or_default();
+    let long = described.into_iter().flatten().filter_map(|topic| Some((topic.outlives(config.store.retention)?, topic.name)));
+    let fix = "raise store.retention, or lower the topic's retention.ms";
+    long.map(|(why, name)| Finding::warn(format!("retention of {name}"), why, fix)).collect()
 }
 
 fn presence(name: &str, wanted: Use, found: Option<&TopicDescription>) -> Finding {
@@ -167,11 +186,27 @@ mod tests {
     #[test]
     fn each_topic_is_wanted_for_what_this_deployment_does_with_it() {
         let catalog = Catalog::embedded().unwrap();
-        let wanted = uses(&config(&["kafka.topics=[\"task-events\", \"legacy\"]", "dlq.topic=dead"]), &catalog);
+        let wanted = uses(&config(&["kafka.topics=[\"task-events\", \"legacy\"]", "dlq.topic=dead"]), &catalog, &[]);
         assert_eq!(wanted["task-events"], Use { read: true, write: true });
         assert_eq!(wanted["legacy"], Use { read: true, write: false });
         assert_eq!((wanted["dead"], wanted["user-events"]), (Use { read: false, write: true }, Use { read: false, write: true }));
         assert!(!wanted.contains_key("dlq"), "not this deployment's");
+    }
+
+    #[test]
+    fn what_an_app_wants_is_read_and_its_dead_letter_topics_are_written() {
+        let catalog = Catalog::embedded().unwrap();
+        let told = [
+            Wanted { topic: "orders".to_owned(), dead_letters: Some("orders-dead".to_owned()) },
+            Wanted { topic: "legacy".to_owned(), dead_letters: None },
+        ];
+        let app = "handlers=[{name=\"app\",kind=\"http\",discover=\"http://app\"}]";
+        let wanted = uses(&config(&[app]), &catalog, &told);
+        assert_eq!((wanted["orders"], wanted["legacy"]), (Use { read: true, write: false }, Use { read: true, write: false }));
+        assert_eq!(wanted["orders-dead"], Use { read: false, write: true });
+        assert!(!wanted["task-events"].read, "its routes do not name it");
+        let other = uses(&config(&[app, "kafka.topics=[\"legacy\"]"]), &catalog, &told);
+        assert!(other["legacy"].read && !other.contains_key("orders") && !other.contains_key("orders-dead"), "not read by this worker");
     }
 
     #[test]

@@ -14,6 +14,7 @@ use self::{
 };
 use crate::{
     cli::{Exit, Globals, stream},
+    config::engine::UnknownType,
     event::{Catalog, Decoder},
     kafka::{
         client::Clients,
@@ -91,7 +92,7 @@ pub async fn run(args: Args, globals: &Globals) -> anyhow::Result<Exit> {
     if !scan.missing().is_empty() {
         eprintln!("not there, or hidden from this client: {}", scan.missing().join(", "));
     }
-    let decoder = Decoder::new(catalog, config.catalog.validate);
+    let decoder = Decoder::new(catalog, config.catalog.validate).delivering_unknown(config.catalog.unknown_type == UnknownType::Deliver);
     let mut show: Box<dyn Show + Send> = match args.output {
         Format::Table => Box::new(Rows::new()),
         Format::Ndjson => Box::new(Lines),

@@ -123,6 +123,7 @@ pub(super) fn read(file: &mut File<'_>, functions: &[(&str, Function)]) -> Optio
         past,
         fill,
         lift: ["task_id", "user_id"].into_iter().map(str::to_owned).chain(read.lift).collect(),
+        unlisted: false,
     };
     for past in &kind.past {
         let current = upcast(&past.example, kind.upcast_from(past.version));
