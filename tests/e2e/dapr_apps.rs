@@ -112,7 +112,7 @@ async fn a_fastapi_app_written_for_a_sidecar_publishes_and_receives_unchanged() 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flask_app_written_for_a_sidecar_publishes_and_receives_unchanged() {
     let stack = stack_or_skip!(Stack::shared());
-    let python = stack_or_skip!(python::venv(&["flask==3.1.3", "httpx==0.28.1"]));
+    let python = stack_or_skip!(python::venv(&["flask==3.1.3", "requests==2.34.2"]));
     publishes_and_receives(stack, |_| {
         let mut command = Command::new(&python);
         command.args(["-B", "flask_app.py"]);

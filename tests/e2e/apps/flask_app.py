@@ -1,8 +1,9 @@
-"""An app as it was written for a sidecar, on Flask: request.json, and an answer of "ok" that the sidecar would have retried."""
+"""An app as it was written for a sidecar, on Flask and requests: request.json, and an answer of "ok" that the sidecar would have retried."""
 
+import json
 import os
 
-import httpx
+import requests
 from flask import Flask, jsonify, request
 
 DAPR_URL = f"http://localhost:{os.getenv('DAPR_HTTP_PORT', '3500')}"
@@ -26,7 +27,11 @@ def orders():
 
 @app.route("/publish", methods=["POST"])
 def publish():
-    answer = httpx.post(f"{DAPR_URL}/v1.0/publish/kafka-pubsub/{TOPIC}", json=request.json)
+    answer = requests.post(
+        url="%s/v1.0/publish/%s/%s" % (DAPR_URL, "kafka-pubsub", TOPIC),
+        data=json.dumps(request.json),
+        headers={"content-type": "application/json"},
+    )
     answer.raise_for_status()
     return jsonify({"status": "published"})
 
