@@ -7,6 +7,7 @@ use tokio::{sync::oneshot, time::Instant};
 
 use super::{
     Left,
+    dispatch::Queues,
     lane::Stage,
     ownership::{LeaseState, release},
     partition::{Command, Partition},
@@ -236,7 +237,8 @@ impl Partition {
         self.counts.settled = self.counts.taken;
         self.counts.stubs = 0;
         self.runs.clear();
-        self.queues.clear();
+        // With them goes what was asked for: permits, answers.
+        self.queues = Queues::new(self.shared.registry.bindings().len());
         self.io = FuturesUnordered::new();
         self.timer = super::timer::Timer::default();
         (self.checking, self.saving, self.finishing, self.refetching, self.committing) = (false, false, false, false, false);
@@ -249,6 +251,7 @@ impl Partition {
         self.to_refetch.clear();
         self.hints.clear();
         self.remembered.clear();
+        self.sweep_to = None;
         self.mark = -1;
         // The lane that it waited for is of the old log.
         if self.paused.take().is_some() {

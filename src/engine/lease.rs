@@ -140,7 +140,8 @@ impl Keeper {
                 for (held, answer) in held.iter().zip(answers) {
                     let mut standing = held.lock();
                     match answer {
-                        Renewed::Ours { waiter } => *standing = Standing { end, waiter, ..*standing },
+                        // One that was seen and not acted on yet is still there.
+                        Renewed::Ours { waiter } => *standing = Standing { end, waiter: waiter || standing.waiter, ..*standing },
                         Renewed::Gone => standing.gone = true,
                     }
                     drop(standing);

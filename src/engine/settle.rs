@@ -120,8 +120,13 @@ impl Partition {
             self.stalled = true;
             return;
         }
+        let mut lanes = std::mem::take(&mut self.to_finish);
+        // One that a drain's commit has settled meanwhile has nothing to say any more.
+        lanes.retain(|&id| self.lanes.get(id).is_some_and(|lane| lane.stage == Stage::Finishing));
+        if lanes.is_empty() {
+            return;
+        }
         self.finishing = true;
-        let lanes = std::mem::take(&mut self.to_finish);
         let members: Vec<Member> = lanes.iter().filter_map(|&id| self.lanes[id].work.as_ref().map(|work| work.member)).collect();
         let shared = Arc::clone(&self.shared);
         self.io.push(Box::pin(async move {
@@ -155,7 +160,8 @@ impl Partition {
 
     /// Settles a head whose handlers are all through.
     pub(super) fn settle_finished(&mut self, id: LaneId) {
-        let Some(work) = self.lanes.get(id).and_then(|lane| lane.work.as_ref()) else { return };
+        let lane = self.lanes.get(id).filter(|lane| lane.stage == Stage::Finishing);
+        let Some(work) = lane.and_then(|lane| lane.work.as_ref()) else { return };
         let settled = match work.verdict(Instant::now()) {
             Verdict::Dead => Settled::Dead(Cause::of(work).reason),
             Verdict::Finished { effect: false } => Settled::Dropped,
@@ -166,10 +172,11 @@ impl Partition {
 
     /// The head is settled: the lane's next event has its turn.
     pub(super) fn settle(&mut self, id: LaneId, settled: Settled) {
-        let Some(work) = self.lanes[id].work.take() else { return };
-        if !matches!(settled, Settled::Dead(_)) {
-            self.lanes[id].overflowing = false;
-        }
+        let lane = &mut self.lanes[id];
+        let Some(work) = lane.work.take() else { return };
+        lane.overflowing &= matches!(settled, Settled::Dead(_));
+        // What was still to be written was said of this event.
+        lane.to_save = false;
         if matches!(settled, Settled::Done | Settled::Dropped) {
             self.handled_from = self.handled_from.max(Some(work.since));
         }

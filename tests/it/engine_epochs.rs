@@ -80,3 +80,24 @@ async fn an_event_that_another_owner_handled_meanwhile_is_not_dead_lettered_on_a
     assert_eq!(world.rig.dead().len(), 0);
     assert_eq!(world.rig.settled("task-events", "task.created", "duplicate"), 1);
 }
+
+/// A verdict that is refused when a drain's final commit has settled its event already, and a newer lease is held: nothing is left to write.
+#[tokio::test(start_paused = true)]
+async fn a_verdict_that_is_refused_after_the_final_commit_does_not_end_the_process() {
+    let mut world = start(|_| Ok(Handled::Done)).await;
+    *world.store.verdicts_take.lock().unwrap() = seconds(200);
+    world.rig.deliver(&world.partition, events_of("user-1", 0..1)).await;
+    world.rig.until("it ran", |rig| rig.effects().len() == 1).await;
+    pass(1).await;
+    *world.store.verdicts_take.lock().unwrap() = Duration::ZERO;
+    world.another_handles_it().await;
+    pass(20).await;
+    let partition = world.partition.clone();
+    world.rig.revoke(&partition).await;
+    assert_eq!(world.rig.committed(), 1, "the commit settles what is finished");
+    pass(300).await;
+    assert!(!world.rig.ended());
+    let partition = world.rig.assign("task-events", 1, Some(world.rig.last_commit())).await;
+    world.rig.deliver(&partition, events_of("user-1", 1..2)).await;
+    world.rig.until("its next owner goes on", |rig| rig.committed() == 2).await;
+}

@@ -321,3 +321,25 @@ async fn a_log_that_turns_back_opens_a_partition_that_was_paused_for_an_event_of
     rig.until("the new log is handled", |rig| rig.committed() == 1).await;
     assert!(rig.gate_open(&partition), "nothing of the new log is ever read");
 }
+
+/// The permit that a run of the old log waited for is nobody's any more: the new log's runs ask for their own.
+#[tokio::test(start_paused = true)]
+async fn a_log_that_turns_back_while_a_run_waits_for_its_permit_runs_on() {
+    let mut setup = Setup { timeout: seconds(900), ..Setup::default() }.and_async("test", |run| {
+        let hangs = run.event.id().starts_with("old");
+        async move {
+            pass(if hangs { 600 } else { 0 }).await;
+            Ok(Handled::Done)
+        }
+        .boxed()
+    });
+    setup.options.concurrency = 1;
+    let mut rig = Rig::start(setup);
+    let partition = rig.assign("task-events", 0, None).await;
+    let of = |name: &str, n: i64| event(n, "task.created", &format!("user-{n}"), &format!("{name}-{n}"));
+    rig.deliver(&partition, (0..3).map(|n| of("old", n)).collect()).await;
+    rig.until("one runs, the others wait", |rig| rig.effects().len() == 1).await;
+    rig.deliver(&partition, (0..3).map(|n| of("new", n)).collect()).await;
+    pass(60).await;
+    assert_eq!(rig.committed(), 3, "the new log is handled");
+}

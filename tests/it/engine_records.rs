@@ -224,3 +224,31 @@ async fn what_was_to_be_written_when_the_lease_was_lost_is_written_under_the_nex
     rig.until("all is committed", |rig| rig.committed() == 1).await;
     assert_eq!(rig.effects().iter().map(|effect| effect.attempt).collect::<Vec<_>>(), [1, 2, 3]);
 }
+
+/// What was to be written of an event that is through meanwhile is not written of the one behind it.
+#[tokio::test(start_paused = true)]
+async fn an_event_has_no_record_because_the_one_before_it_was_to_have_one() {
+    let store = Faulty::fresh();
+    let setup = Setup { store: Arc::clone(&store) as _, schedules: Some(steady(&[600])), ..Setup::default() }
+        .and("quick", &["task.created", "reminder.due"], |run| {
+            if run.event.user_id() == "failing" { Err(Failure::transient("no")) } else { Ok(Handled::Done) }
+        })
+        .and_async("slow", |run| {
+            let takes = if run.event.record().offset() == 1 { 100 } else { 20_000 };
+            async move {
+                tokio::time::sleep(Duration::from_millis(takes)).await;
+                Ok(Handled::Done)
+            }
+            .boxed()
+        });
+    let mut rig = Rig::start(setup);
+    let partition = rig.assign("task-events", 0, None).await;
+    pass(2).await;
+    *store.save_takes.lock().unwrap() = seconds(1);
+    rig.deliver(&partition, vec![event(0, "task.created", "failing", "id-0")]).await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    rig.deliver(&partition, vec![event(1, "task.created", "user-1", "id-1"), event(2, "task.updated", "user-1", "id-2")]).await;
+    rig.until("the second of them runs", |rig| rig.effects().iter().any(|effect| effect.offset == 2)).await;
+    pass(5).await;
+    assert_eq!(store.saved.lock().unwrap().concat(), [0]);
+}

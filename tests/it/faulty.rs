@@ -36,6 +36,7 @@ pub struct Faulty {
     pub renewals_hang: AtomicBool,
     /// Verdicts alone are not answered.
     pub verdicts_fail: AtomicBool,
+    pub verdicts_take: Mutex<Duration>,
     pub removed: Mutex<Vec<i64>>,
     /// Answer to each save: the offsets that were written.
     pub saved: Mutex<Vec<Vec<i64>>>,
@@ -59,6 +60,7 @@ impl Faulty {
             save_takes: Mutex::new(Duration::ZERO),
             renewals_hang: AtomicBool::new(false),
             verdicts_fail: AtomicBool::new(false),
+            verdicts_take: Mutex::default(),
             removed: Mutex::default(),
             saved: Mutex::default(),
             check_takes: Mutex::default(),
@@ -102,6 +104,8 @@ impl DedupeStore for Faulty {
             if self.verdicts_fail.load(Ordering::SeqCst) {
                 return Err(StoreError::Unavailable("slow".into()));
             }
+            let takes = *self.verdicts_take.lock().unwrap();
+            tokio::time::sleep(takes).await;
             self.inner.finish(lease, members).await
         }
         .boxed()

@@ -82,7 +82,7 @@ fn watch_memory(pid: u32) -> (Arc<AtomicU64>, tokio::task::JoinHandle<()>) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backlog_of_any_length_behind_one_failing_user_stays_within_the_budget_and_is_handled_in_order() {
     let _alone = crate::ALONE.lock().await;
-    let events: u64 = asked("WORKER_SOAK_BACKLOG").unwrap_or(20_000);
+    let events: u64 = asked("WORKER_SOAK_BACKLOG").unwrap_or(100_000);
     let patience = Duration::from_secs(120) + Duration::from_millis(10 * events);
     let stack = stack_or_skip!(Stack::private(&["kafka", "redis"]));
     let (kafka, group) = (stack.kafka(), unique("backlog"));
