@@ -17,6 +17,7 @@ mod dispatch;
 mod drain;
 mod guard;
 mod intake;
+mod io;
 mod lane;
 mod lease;
 mod letters;
@@ -33,6 +34,7 @@ mod rules;
 mod settle;
 mod shared;
 mod snapshot;
+mod subject;
 mod timer;
 mod work;
 
@@ -56,7 +58,8 @@ pub use self::{
 };
 use self::{
     commit::Committer,
-    partition::{Command, Partition},
+    io::Command,
+    partition::Partition,
     ports::{Assignment, Gate, SourceEvent},
     shared::{Label, Shared},
 };

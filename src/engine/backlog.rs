@@ -5,8 +5,9 @@ use std::{sync::Arc, time::Duration};
 use super::{
     guard::NoAnswer,
     intake::LANE_BYTES,
+    io::Io,
     lane::{LaneId, Stub},
-    partition::{Io, Partition},
+    partition::Partition,
     ports::{Check, LogReader},
 };
 use crate::{

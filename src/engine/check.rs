@@ -7,11 +7,13 @@ use tokio::time::Instant;
 use super::{
     dead,
     guard::NoAnswer,
+    io::Io,
     lane::{LaneId, Stage},
     meters::TypeId,
-    partition::{Io, Partition},
+    partition::Partition,
     ports::Check,
-    work::{Part, PartState, Subject, Verdict, Work},
+    subject::Subject,
+    work::{Part, PartState, Verdict, Work},
 };
 use crate::{
     event::{Event, record::Record},

@@ -11,7 +11,8 @@ use super::{
     Shared,
     lease::Held,
     ports::{Acked, Message, PublishError},
-    work::{PartState, Subject, Work},
+    subject::Subject,
+    work::{PartState, Work},
 };
 use crate::{event::record::Record, handler::Registry, outcome::DeadReason};
 

@@ -12,11 +12,13 @@ use futures_util::{FutureExt, future::BoxFuture};
 use tokio::time::{Instant, timeout_at};
 
 use super::{
+    io::Io,
     lane::{LaneId, Stage},
     limits::{Kind, Permit},
     ownership::LeaseState,
-    partition::{Io, Partition},
-    work::{PartState, Subject},
+    partition::Partition,
+    subject::Subject,
+    work::PartState,
 };
 use crate::{
     handler::Run,

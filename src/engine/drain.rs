@@ -8,9 +8,10 @@ use tokio::{sync::oneshot, time::Instant};
 use super::{
     Left,
     dispatch::Queues,
+    io::Command,
     lane::Stage,
     ownership::{LeaseState, release},
-    partition::{Command, Partition},
+    partition::Partition,
     ports::CommitError,
     settle::half_finished,
     work::PartState,

@@ -6,9 +6,10 @@ use tokio::time::Instant;
 
 use super::{
     dead::{self, Cause},
+    io::Io,
     lane::{LaneId, Stage},
     limits::Breaker,
-    partition::{Io, Partition},
+    partition::Partition,
     ports::Acked,
 };
 use crate::outcome::DeadReason;

@@ -10,9 +10,10 @@ use super::{
     check::remaining,
     drain::Mode,
     guard::Calls,
+    io::Io,
     lane::{LaneId, Stage},
     lease::Held,
-    partition::{Io, Partition},
+    partition::Partition,
     ports::{Acquired, Remembered},
     work::PartState,
 };

@@ -9,84 +9,27 @@ use std::{
 };
 
 use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
-use tokio::{
-    sync::{mpsc, oneshot},
-    time::Instant,
-};
+use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Left, Shared,
-    backlog::Refetched,
-    check::Checked,
-    dead::Cause,
+    Shared,
     dispatch::{Queues, RunDone},
     drain::Mode,
-    guard::NoAnswer,
     intake::Hint,
+    io::{Command, Io},
     lane::{LaneId, Lanes},
     lease::Held,
-    limits::Permit,
     meters::Meters,
-    ownership::{LeaseState, Leased},
-    ports::{Acked, Assignment, CommitError, EventRecord, Gate},
+    ownership::LeaseState,
+    ports::{Assignment, EventRecord, Gate},
+    report::Counts,
     timer::Timer,
 };
 use crate::{
     event::record::{RecordBatch, TopicPartition},
-    progress::{Head, MapLimits, Snapshot, Tier, Tracker},
+    progress::{Head, MapLimits, Tier, Tracker},
 };
-
-/// What the engine tells a partition.
-pub(super) enum Command {
-    /// Finish what runs, commit, give it up; answers what was left behind.
-    Drain {
-        deadline: Instant,
-        drained: oneshot::Sender<Left>,
-        /// The process ends afterwards: a lease with a run behind it is not released.
-        last: bool,
-    },
-    /// The group gave it to somebody else already: commit nothing.
-    Lose,
-}
-
-/// Answers that a partition waits for.
-pub(super) enum Io {
-    Leased(Leased),
-    Checked(Checked),
-    Granted {
-        queue: usize,
-        permit: Permit,
-    },
-    Saved {
-        lanes: Vec<LaneId>,
-        result: Result<(), NoAnswer>,
-        /// Of the lease that it was sent under.
-        epoch: u64,
-    },
-    Swept {
-        left: Vec<i64>,
-    },
-    /// A lease went back, or will end by itself.
-    Released,
-    /// `None`: not written, and not tried again.
-    Buried {
-        lane: LaneId,
-        cause: Cause,
-        acked: Option<Acked>,
-    },
-    Finished {
-        lanes: Vec<LaneId>,
-        result: Result<usize, NoAnswer>,
-        /// Of the lease that it was sent under.
-        epoch: u64,
-    },
-    Committed {
-        snapshot: Snapshot,
-        result: Result<(), CommitError>,
-    },
-    Refetched(Refetched),
-}
 
 /// One assigned partition.
 pub(super) struct Partition {
@@ -172,20 +115,6 @@ pub(super) struct Partition {
     /// Told to every run: nobody waits for it any more.
     pub(super) cancelled: CancellationToken,
     pub(super) reported: Counts,
-}
-
-/// What a partition reports; the engine sums it up by topic.
-#[derive(Debug, Default, Clone, Copy)]
-pub(super) struct Counts {
-    pub(super) taken: u64,
-    pub(super) settled: u64,
-    pub(super) held: u64,
-    pub(super) held_bytes: usize,
-    pub(super) stubs: u64,
-    pub(super) waiting: u64,
-    pub(super) blocked: u64,
-    /// Timestamp of the newest record taken.
-    pub(super) newest: Option<i64>,
 }
 
 impl Partition {

@@ -6,8 +6,9 @@ use tokio::time::Instant;
 
 use super::{
     guard::NoAnswer,
+    io::Io,
     lane::{LaneId, Stage},
-    partition::{Io, Partition},
+    partition::Partition,
     work::Verdict,
 };
 

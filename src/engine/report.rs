@@ -1,9 +1,20 @@
 //! What a partition says of itself: gauges summed by topic, lag by partition, and the conservation of records.
 
-use super::{
-    lane::Stage,
-    partition::{Counts, Partition},
-};
+use super::{lane::Stage, partition::Partition};
+
+/// What a partition reports; the engine sums it up by topic.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Counts {
+    pub(super) taken: u64,
+    pub(super) settled: u64,
+    pub(super) held: u64,
+    pub(super) held_bytes: usize,
+    pub(super) stubs: u64,
+    pub(super) waiting: u64,
+    pub(super) blocked: u64,
+    /// Timestamp of the newest record taken.
+    pub(super) newest: Option<i64>,
+}
 
 impl Partition {
     /// Brings the gauges up to date; once per commit tick, in time proportional to the lanes.

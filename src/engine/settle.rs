@@ -9,11 +9,13 @@ use super::{
     dead::Cause,
     dispatch::RunDone,
     guard::NoAnswer,
+    io::Io,
     lane::{LaneId, Stage},
     meters::TypeId,
-    partition::{Io, Partition},
+    partition::Partition,
     ports::Member,
-    work::{Answer, Part, PartState, Subject, Verdict},
+    subject::Subject,
+    work::{Answer, Part, PartState, Verdict},
 };
 use crate::outcome::{DeadReason, Outcome, Settled};
 

@@ -19,7 +19,7 @@ use super::{
     limits::{AtWork, Breaker, Permits},
     member::member,
     ports::{Committed, DedupeStore, LogReader, Member, OffsetSink, Publisher},
-    work::Subject,
+    subject::Subject,
 };
 use crate::{
     event::{

@@ -6,8 +6,9 @@ use tokio::time::Instant;
 
 use super::{
     drain::Mode,
+    io::Io,
     ownership::LeaseState,
-    partition::{Io, Partition},
+    partition::Partition,
     ports::{Commit, CommitError},
     work::PartState,
 };

@@ -14,7 +14,7 @@ use rdkafka::{
 };
 
 use super::{batch, client::Logs, commit, member::Membership, native, rebalance::Lookup};
-use crate::{config::engine::StartAt, engine::ports::Committed, event::record::TopicPartition};
+use crate::{config::engine::StartAt, engine::ports::Committed, event::record::TopicPartition, progress::Map};
 
 /// Time for one answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -200,6 +200,7 @@ fn decide(partition: TopicPartition, committed: Option<Committed>, low: i64, end
         // Retention was faster than we are: the engine counts from its commit and sees the jump.
         Some(committed) if committed.offset <= end => {
             let start = committed.offset;
+            let committed = believable(&partition, committed, end);
             Found { partition, committed: Some(committed), start, from: start.max(low), end }
         }
         // The commit is about a log that is no more: the topic was made anew, or lost its end.
@@ -222,10 +223,38 @@ fn decide(partition: TopicPartition, committed: Option<Committed>, low: i64, end
     }
 }
 
+/// The commit without its map, where that has settled what the log does not have: its end was lost (an unclean election, a disk), and the
+/// records that will stand there are others.
+fn believable(partition: &TopicPartition, committed: Committed, end: i64) -> Committed {
+    let map = Map::decode(committed.offset, committed.metadata.as_deref().unwrap_or_default());
+    if !map.is_ok_and(|map| map.is_some_and(|map| map.frontier >= end)) {
+        return committed;
+    }
+    tracing::warn!(
+        kafka.partition = %partition,
+        kafka.log_end = end,
+        "the log has lost records that were handled, reading all of it from the committed offset on"
+    );
+    Committed { metadata: None, ..committed }
+}
+
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
+    use crate::progress::MapLimits;
+
+    /// The records that get the lost offsets are others: whoever takes them for settled loses them.
+    #[test]
+    fn a_map_of_a_log_that_has_lost_its_end_is_not_believed() {
+        let map = Map { committed: 12, frontier: 19, epoch: 3, heads: Vec::new() };
+        let committed = Committed { offset: 12, metadata: Some(map.encode(MapLimits::default()).text) };
+        let kept = |end| decide(TopicPartition::new("t", 0), Some(committed.clone()), 10, end, StartAt::Latest);
+        assert_eq!(kept(20).committed, Some(committed.clone()));
+        let found = kept(19);
+        assert_eq!((found.start, found.from), (12, 12));
+        assert_eq!(found.committed, Some(Committed { offset: 12, metadata: None }));
+    }
 
     fn start(committed: Option<i64>, start_at: StartAt) -> (bool, i64, i64) {
         let committed = committed.map(|offset| Committed { offset, metadata: None });
