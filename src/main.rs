@@ -5,6 +5,11 @@ use std::process::ExitCode;
 use clap::Parser;
 use worker::cli::{Cli, Exit};
 
+/// Records are copied on one thread and let go on another, in no order, which the C library's allocator pays for with a third of all
+/// processor time: measured with `make bench`, see ARCHITECTURE.md.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     worker::telemetry::logs::init(cli.log_level());

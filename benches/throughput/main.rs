@@ -18,6 +18,10 @@ use clap::Parser;
 
 use crate::{driver::Options, rows::Row};
 
+/// The worker's own.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Measures the worker and the floor below it, in turns.
 #[derive(Debug, Parser)]
 #[command(name = "throughput", after_help = rows::HELP)]

@@ -3,7 +3,7 @@
 use std::{
     fmt::Write as _,
     sync::atomic::{AtomicU64, Ordering},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
@@ -114,10 +114,23 @@ impl Stack {
         let consumer: BaseConsumer = self.client().set("group.id", "bench-count").create()?;
         let mut sum = 0;
         for partition in 0..PARTITIONS {
-            let (low, high) = consumer.fetch_watermarks(topic, partition, WAIT).with_context(|| format!("end of {topic}:{partition}"))?;
+            let (low, high) = Self::ends(&consumer, topic, partition)?;
             sum += u64::try_from(high - low).unwrap_or_default();
         }
         Ok(sum)
+    }
+
+    /// First offset and end. A partition that was made just now has no leader yet: asked again.
+    fn ends(consumer: &BaseConsumer, topic: &str, partition: i32) -> anyhow::Result<(i64, i64)> {
+        let give_up = Instant::now() + WAIT;
+        loop {
+            match consumer.fetch_watermarks(topic, partition, WAIT) {
+                Err(KafkaError::MetadataFetch(RDKafkaErrorCode::NotLeaderForPartition)) if Instant::now() < give_up => {
+                    std::thread::sleep(Duration::from_millis(100));
+                }
+                ends => return ends.with_context(|| format!("end of {topic}:{partition}")),
+            }
+        }
     }
 }
 

@@ -2,12 +2,13 @@
 
 use std::sync::atomic::Ordering;
 
-use redis::Value;
+use redis::{Pipeline, Value};
 
 use super::{
     RedisStore,
+    ledger::SetOf,
     scripts::{FENCED, LOST, STALE},
-    setup::Setup,
+    setup::{Keys, Setup},
 };
 use crate::{
     engine::ports::{Check, EventRecord, Lease, Member, Remembered, StoreError},
@@ -25,32 +26,38 @@ impl RedisStore {
             begin.arg(*offset).arg(id);
         }
         let groups = ledger.by_shard(&check.members);
-        let generations = ledger.readable();
+        let (present, absent) = ledger.by_presence(groups.iter().map(|(shard, _)| *shard));
+        let mut reading = Reading { members: &check.members, groups: &groups, done: vec![false; check.members.len()] };
         let mut pipeline = redis::pipe();
         pipeline.add_command(begin);
-        for (shard, positions) in &groups {
-            for generation in generations.clone() {
-                let cmd = pipeline.cmd("SMISMEMBER").arg(keys.done((generation, *shard)));
-                for position in positions {
-                    cmd.arg(&check.members[*position].id);
-                }
-            }
+        reading.ask(&mut pipeline, &present, keys);
+        if !absent.is_empty() {
+            pipeline.cmd("EXISTS").arg(absent.iter().map(|set| keys.done(*set)).collect::<Vec<_>>());
         }
         let answers: Vec<Value> = self.run(&pipeline).await?;
         let mut answers = answers.into_iter();
         verdict(answers.next())?;
-        let mut done = vec![false; check.members.len()];
-        for (_, positions) in &groups {
-            for _ in generations.clone() {
-                let Some(Value::Array(found)) = answers.next().filter(|found| is_list_of(found, positions.len())) else {
-                    return Err(self.odd("SMISMEMBER"));
-                };
-                for (position, found) in positions.iter().zip(found) {
-                    done[*position] |= found == Value::Int(1);
-                }
-            }
+        reading.take(&present, &mut answers).ok_or_else(|| self.odd("SMISMEMBER"))?;
+        if !absent.is_empty() && answers.next() != Some(Value::Int(0)) {
+            self.look_again(&mut reading, &absent).await?;
         }
-        Ok(done)
+        Ok(reading.done)
+    }
+
+    /// Reads sets of which one at least has begun since they were last looked for.
+    async fn look_again(&self, reading: &mut Reading<'_>, sets: &[SetOf]) -> Result<(), StoreError> {
+        let Setup { keys, ledger, .. } = self.setup();
+        let mut pipeline = redis::pipe();
+        for set in sets {
+            pipeline.cmd("EXISTS").arg(keys.done(*set));
+        }
+        reading.ask(&mut pipeline, sets, keys);
+        let answers: Vec<Value> = self.run(&pipeline).await?;
+        let mut answers = answers.into_iter();
+        let there: Vec<SetOf> = sets.iter().zip(answers.by_ref()).filter(|(_, there)| *there == Value::Int(1)).map(|(set, _)| *set).collect();
+        reading.take(sets, &mut answers).ok_or_else(|| self.odd("SMISMEMBER"))?;
+        ledger.seen(&there);
+        Ok(())
     }
 
     pub(super) async fn finish_now(&self, lease: &Lease, members: &[Member]) -> Result<usize, StoreError> {
@@ -76,8 +83,9 @@ impl RedisStore {
             Ok(answer) => verdict(Some(answer)),
             Err(error) => Err(error),
         };
-        if written.is_err() {
-            ledger.forget_expiry();
+        match written {
+            Ok(_) => ledger.seen(&sets),
+            Err(_) => ledger.forget(),
         }
         written.map(|added| usize::try_from(added).unwrap_or(0))
     }
@@ -124,6 +132,45 @@ impl RedisStore {
     }
 }
 
+/// Members whose verdicts are read from sets.
+struct Reading<'m> {
+    members: &'m [Member],
+    /// Positions of the members by shard.
+    groups: &'m [(u64, Vec<usize>)],
+    done: Vec<bool>,
+}
+
+impl Reading<'_> {
+    fn of(&self, (_, shard): SetOf) -> &[usize] {
+        self.groups.iter().find(|(of, _)| *of == shard).map_or(&[], |(_, positions)| positions)
+    }
+
+    /// One command a set, with those members that would stand in it.
+    fn ask(&self, pipeline: &mut Pipeline, sets: &[SetOf], keys: &Keys) {
+        for set in sets {
+            let cmd = pipeline.cmd("SMISMEMBER").arg(keys.done(*set));
+            for position in self.of(*set) {
+                cmd.arg(&self.members[*position].id);
+            }
+        }
+    }
+
+    /// Takes the answers, in the same order; `None`: they are none.
+    fn take(&mut self, sets: &[SetOf], answers: &mut impl Iterator<Item = Value>) -> Option<()> {
+        for set in sets {
+            let Some(Value::Array(found)) = answers.next() else { return None };
+            let (_, positions) = self.groups.iter().find(|(of, _)| *of == set.1)?;
+            if found.len() != positions.len() {
+                return None;
+            }
+            for (position, found) in positions.iter().zip(found) {
+                self.done[*position] |= found == Value::Int(1);
+            }
+        }
+        Some(())
+    }
+}
+
 /// A script's answer: a count, or why it wrote nothing.
 fn verdict(answer: Option<Value>) -> Result<i64, StoreError> {
     match answer {
@@ -135,8 +182,4 @@ fn verdict(answer: Option<Value>) -> Result<i64, StoreError> {
         Some(Value::Int(count)) => Ok(count),
         _ => Err(StoreError::Refused(String::from("redis: a script's answer that makes no sense"))),
     }
-}
-
-fn is_list_of(value: &Value, length: usize) -> bool {
-    matches!(value, Value::Array(items) if items.len() == length)
 }

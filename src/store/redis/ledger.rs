@@ -1,9 +1,9 @@
 //! The done ledger's shape: generations of sharded sets, so that old verdicts go in one piece and reads stay few.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{
-        Mutex, PoisonError,
+        Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
@@ -61,6 +61,8 @@ pub(super) struct Ledger {
     /// The generation whose beginning this worker has cleaned up after.
     cleaned: AtomicU64,
     expiring: Mutex<HashMap<SetOf, Instant>>,
+    /// Sets that were there when somebody looked. Of the others it is asked whether they are, which costs a set and not an event.
+    present: Mutex<HashSet<SetOf>>,
 }
 
 impl Ledger {
@@ -72,6 +74,7 @@ impl Ledger {
             now_ms: AtomicU64::new(0),
             cleaned: AtomicU64::new(0),
             expiring: Mutex::default(),
+            present: Mutex::default(),
         }
     }
 
@@ -92,6 +95,7 @@ impl Ledger {
             self.shards.store(geometry.shards, Relaxed);
             self.generation_ms.store(geometry.generation_ms, Relaxed);
             self.cleaned.store(0, Relaxed);
+            self.forget();
         }
         Ok(changed)
     }
@@ -139,7 +143,7 @@ impl Ledger {
 
     /// Whether one of these sets has not been told when to expire lately.
     pub(super) fn must_tell_expiry(&self, sets: &[SetOf]) -> bool {
-        let mut expiring = self.expiring.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut expiring = lock(&self.expiring);
         let now = Instant::now();
         expiring.retain(|_, told| now.duration_since(*told) < EXPIRY_AGAIN);
         let new = sets.iter().any(|set| !expiring.contains_key(set));
@@ -149,9 +153,27 @@ impl Ledger {
         new
     }
 
-    /// After a failed write, or on a new connection: nothing is known to expire.
-    pub(super) fn forget_expiry(&self) {
-        self.expiring.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    /// Of these sets, which have been there, and which have not when last looked for.
+    pub(super) fn by_presence(&self, shards: impl Iterator<Item = u64> + Clone) -> (Vec<SetOf>, Vec<SetOf>) {
+        let present = lock(&self.present);
+        let sets = self.readable().flat_map(|generation| shards.clone().map(move |shard| (generation, shard)));
+        sets.partition(|set| present.contains(set))
+    }
+
+    /// Learns that these sets are there.
+    pub(super) fn seen(&self, sets: &[SetOf]) {
+        let mut present = lock(&self.present);
+        if sets.iter().any(|set| !present.contains(set)) {
+            let oldest = self.oldest();
+            present.retain(|(generation, _)| *generation >= oldest);
+            present.extend(sets);
+        }
+    }
+
+    /// After a failed write, or on a new connection: nothing is known to expire, or to be there.
+    pub(super) fn forget(&self) {
+        lock(&self.expiring).clear();
+        lock(&self.present).clear();
     }
 
     /// Where a generation began that this worker has not cleaned up after: its number, and the sets that may be droppable.
@@ -169,6 +191,10 @@ impl Ledger {
     pub(super) fn cleaned(&self, current: u64) {
         self.cleaned.store(current, Relaxed);
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -239,7 +265,7 @@ mod tests {
         assert!(ledger.must_tell_expiry(&[(1, 1), (1, 2)]));
         assert!(!ledger.must_tell_expiry(&[(1, 2)]));
         assert!(ledger.must_tell_expiry(&[(1, 2), (2, 2)]));
-        ledger.forget_expiry();
+        ledger.forget();
         assert!(ledger.must_tell_expiry(&[(1, 2)]));
     }
 }

@@ -120,7 +120,7 @@ impl Ready for Setup {
             pipeline.query_async(connection).await.map_err(|error| explain(&error))?;
         self.adopt(&geometry)?;
         self.ledger.learn(seconds * 1000 + micros / 1000);
-        self.ledger.forget_expiry();
+        self.ledger.forget();
         Ok(())
     }
 }
