@@ -33,6 +33,7 @@ macro_rules! store_contract {
             answers_come_in_the_order_asked_also_for_thousands,
             an_event_finished_twice_is_counted_once,
             the_ledger_is_shared_by_every_partition,
+            what_another_worker_finishes_is_found_by_one_that_has_looked_before,
             a_held_partition_is_granted_to_nobody_else_and_its_owner_learns_who_waits,
             a_released_partition_is_had_at_once_and_clean,
             an_owner_that_missed_the_answer_asks_again_and_is_told_the_same,
@@ -168,6 +169,18 @@ pub async fn the_ledger_is_shared_by_every_partition(bench: &impl Bench) {
 }
 
 /// F80.
+pub async fn what_another_worker_finishes_is_found_by_one_that_has_looked_before(bench: &impl Bench) {
+    let (store, other) = (bench.store(), bench.other());
+    let ((ours, _), (theirs, _)) = (take(store, &partition(0), "a", 0).await, take(other, &partition(1), "b", 0).await);
+    let asked: Vec<_> = (0..40).map(event).collect();
+    assert_eq!(known(store, &ours, asked.clone()).await, [false; 40]);
+    for number in 0..40 {
+        assert_eq!(other.finish(&theirs, vec![event(number)]).await.unwrap(), 1);
+        let found = known(store, &ours, asked.clone()).await;
+        assert!(found.iter().enumerate().all(|(asked, known)| *known == (asked <= number)), "after {number}");
+    }
+}
+
 pub async fn a_held_partition_is_granted_to_nobody_else_and_its_owner_learns_who_waits(bench: &impl Bench) {
     let (store, other) = (bench.store(), bench.other());
     let (lease, clean) = take(store, &partition(0), "a", 0).await;

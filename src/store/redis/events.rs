@@ -54,7 +54,8 @@ impl RedisStore {
         reading.ask(&mut pipeline, sets, keys);
         let answers: Vec<Value> = self.run(&pipeline).await?;
         let mut answers = answers.into_iter();
-        let there: Vec<SetOf> = sets.iter().zip(answers.by_ref()).filter(|(_, there)| *there == Value::Int(1)).map(|(set, _)| *set).collect();
+        let there: Vec<SetOf> =
+            sets.iter().zip(answers.by_ref()).filter(|(_, there)| *there == Value::Int(1)).map(|(set, _)| *set).collect();
         reading.take(sets, &mut answers).ok_or_else(|| self.odd("SMISMEMBER"))?;
         ledger.seen(&there);
         Ok(())
