@@ -35,14 +35,17 @@ pub struct Fact<'a> {
     pub data: &'a Value,
 }
 
-/// As [`Fact::said`], of an event as it was read.
+/// As [`Fact::said`], of an event as it was read. No event happens after it was written: a clock that is ahead must not outlast what comes later.
 ///
 /// # Errors
 /// As there.
 pub fn said(event: &Event) -> Result<Option<Task>, String> {
     let (data, correlation) = (event.data(), event.correlation_id());
     let (name, id, user) = (event.event_type(), event.id(), event.user_id());
-    Fact { name, id, user, at: event.time(), correlation: correlation.as_deref(), data: &data }.said()
+    // To the end of the record's millisecond.
+    let written = event.record().timestamp().and_then(|ms| DateTime::from_timestamp_micros(ms.checked_mul(1000)?.checked_add(999)?));
+    let at = written.map_or(event.time(), |written| written.min(event.time()));
+    Fact { name, id, user, at, correlation: correlation.as_deref(), data: &data }.said()
 }
 
 impl Fact<'_> {

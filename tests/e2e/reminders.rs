@@ -322,74 +322,88 @@ async fn after_redis_lost_everything_a_rebuild_brings_back_what_is_to_come_and_n
 
 /// What `docs/jobs.md` says of a million reminders. `WORKER_REMINDERS` sets another number.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "a measurement of minutes, on a release build: cargo test --release --test e2e a_million -- --ignored --nocapture"]
+#[ignore = "a measurement of minutes: tests/stack run cargo test --test e2e a_million -- --ignored --nocapture"]
 async fn a_million_reminders_wait_and_fire_on_time_in_bounded_memory() {
     let number: i64 = std::env::var("WORKER_REMINDERS").map_or(1_000_000, |number| number.parse().unwrap());
+    let (part, window, burst) = (number / 100, 60_000, number / 20);
     let place = Place::new(stack_or_skip!(Stack::private(&["kafka", "redis"]))).await;
     let redis = Redis::new(place.stack.redis(), &place.name, &place.name).await;
-    let used = async || -> f64 {
-        let info: String = redis.ask(&["INFO", "memory"]).await;
-        info.lines().find_map(|line| line.strip_prefix("used_memory:")).unwrap().trim().parse().unwrap()
-    };
-    let (before, begun) = (used().await, Instant::now());
-    // One in a hundred is due within the next minutes, evenly; the rest in the year to come.
-    let (window, first) = (60_000, redis.now().await + 120_000);
-    for chunk in (0..number).collect::<Vec<_>>().chunks(2000) {
-        let tasks = chunk.iter().map(|n| {
-            let remind = if n % 100 == 0 { first + n * window / number } else { first + window + 3_600_000 + n * 30 };
-            scheduled(*n, "due_soon", remind)
-        });
-        let changes: Vec<_> = tasks
-            .map(|task| Change { key: task.key(), old: None, new: task.encode(), next: task.next(), keep: KEEP, claimed: false })
-            .collect();
-        assert!(redis.stores[0].replace(&changes).await.unwrap().into_iter().all(|done| done));
-    }
-    let (bytes, took) = ((used().await - before) / number as f64, begun.elapsed());
-    let rss = |worker: &Worker| {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", worker.pid())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024
-    };
+    let (before, begun) = (redis.used().await, Instant::now());
+    // One in a hundred is due within a minute, evenly; the rest in the year to come.
+    let first = redis.now().await + 150_000;
+    let remind = |n: i64| if n < part { first + n * window / part } else { first + 3_600_000 + n * 30 };
+    redis.fill((0..number).map(|n| (n, remind(n)))).await;
+    let took = begun.elapsed();
+    eprintln!("{number} reminders stored in {took:?}, {:.0} B each in Redis", (redis.used().await - before) / number as f64);
+    assert!(redis.now().await < first, "the first came due meanwhile");
+
     let mut workers = [place.consumer().start_ready().await, place.consumer().start_ready().await];
-    let at_start: Vec<_> = workers.iter().map(rss).collect();
-    let due = number / 100;
-    let fired = async || {
-        let mut sum = 0.0;
-        for worker in &workers {
-            sum += worker.metrics().await.sum("worker_reminders_fired_total", &[]);
-        }
-        (sum >= due as f64).then_some(())
-    };
-    eventually_every(SECOND, "those that are due fired", Duration::from_secs(400), fired).await;
-    let mut late = Vec::new();
-    for worker in &workers {
-        late.push(worker.get("/metrics").await.unwrap().1);
-    }
-    let at_end: Vec<_> = workers.iter().map(rss).collect();
+    eprintln!("resident at start: {:?} MiB", workers.each_ref().map(peak_mib));
+    fired(&workers, part).await;
+    eprintln!("{part} due within {} s: {}", window / 1000, place.lateness(0, part).await);
+    // And all at one moment, as at nine o'clock.
+    let moment = redis.now().await + 30_000;
+    redis.fill((number..number + burst).map(|n| (n, moment))).await;
+    assert!(redis.now().await < moment, "it came meanwhile");
+    fired(&workers, part + burst).await;
+    eprintln!("{burst} due at one moment: {}", place.lateness(part, burst).await);
+    eprintln!("peak at the end: {:?} MiB", workers.each_ref().map(peak_mib));
     for worker in &mut workers {
         assert_eq!(worker.terminate(LONG).await, Some(0));
     }
-    // From the log itself: the record's timestamp is when it was published.
-    let mut lateness: Vec<i64> = Vec::new();
-    for record in place.kafka.read_all(&place.topic).await {
-        let event = record.json();
-        let remind: DateTime<Utc> = event["data"]["remind_at"].as_str().unwrap().parse().unwrap();
-        lateness.push(record.timestamp.unwrap() - remind.timestamp_millis());
+}
+
+impl Redis {
+    /// Bytes in use.
+    async fn used(&self) -> f64 {
+        let info: String = self.ask(&["INFO", "memory"]).await;
+        info.lines().find_map(|line| line.strip_prefix("used_memory:")).unwrap().trim().parse().unwrap()
     }
-    lateness.sort_unstable();
-    let part = |part: f64| lateness[((lateness.len() - 1) as f64 * part) as usize];
-    eprintln!(
-        "{number} reminders: {bytes:.0} B each in Redis, stored in {:.0} s; {} fired of {due} due in {} s by two workers; lateness ms p50 {} p99 {} max {}; \
-         peak memory MiB at start {at_start:?}, at end {at_end:?}",
-        took.as_secs_f64(),
-        lateness.len(),
-        window / 1000,
-        part(0.5),
-        part(0.99),
-        part(1.0)
-    );
-    let buckets: Vec<_> =
-        late.iter().flat_map(|text| text.lines()).filter(|line| line.starts_with("worker_reminder_lateness_seconds_bucket")).collect();
-    eprintln!("{}", buckets.join("\n"));
-    assert_eq!(lateness.len() as i64, due);
+
+    /// Stores reminders by task and time.
+    async fn fill(&self, all: impl Iterator<Item = (i64, i64)>) {
+        let all: Vec<_> = all.collect();
+        for chunk in all.chunks(2000) {
+            let tasks = chunk.iter().map(|(task, remind)| scheduled(*task, "due_soon", *remind));
+            let changes: Vec<_> = tasks
+                .map(|task| Change { key: task.key(), old: None, new: task.encode(), next: task.next(), keep: KEEP, claimed: false })
+                .collect();
+            assert!(self.stores[0].replace(&changes).await.unwrap().into_iter().all(|done| done));
+        }
+    }
+}
+
+impl Place {
+    /// From a reminder's time to its record's in the log, of `count` reminders after the first `skip`, all of which must be there.
+    async fn lateness(&self, skip: i64, count: i64) -> String {
+        let mut all = Vec::new();
+        for record in self.kafka.read_all(&self.topic).await {
+            let remind: DateTime<Utc> = record.json()["data"]["remind_at"].as_str().unwrap().parse().unwrap();
+            all.push((remind, record.timestamp.unwrap() - remind.timestamp_millis()));
+        }
+        all.sort_unstable();
+        let mut late: Vec<_> = all.into_iter().skip(usize::try_from(skip).unwrap()).map(|(_, late)| late).collect();
+        assert_eq!(i64::try_from(late.len()).unwrap(), count);
+        late.sort_unstable();
+        let at = |part: f64| late[((late.len() - 1) as f64 * part) as usize];
+        format!("late by p50 {} ms, p99 {} ms, at most {} ms", at(0.5), at(0.99), at(1.0))
+    }
+}
+
+async fn fired(workers: &[Worker], wanted: i64) {
+    let fired = async || {
+        let mut sum = 0.0;
+        for worker in workers {
+            sum += worker.metrics().await.sum("worker_reminders_fired_total", &[]);
+        }
+        (sum >= wanted as f64).then_some(())
+    };
+    eventually_every(SECOND, "those that are due fired", Duration::from_secs(400), fired).await;
+}
+
+/// Most that a process had resident.
+fn peak_mib(worker: &Worker) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", worker.pid())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024
 }

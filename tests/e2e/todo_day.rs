@@ -88,3 +88,67 @@ async fn a_day_has_each_of_its_effects_once_although_workers_are_killed() {
         kafka.delete_topic(topic).await;
     }
 }
+
+/// Tasks are made with a reminder each; those of every third user are done before its time.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_a_reminder_is_reminded_once_although_workers_are_killed_and_not_of_what_is_done() {
+    let stack = stack_or_skip!(Stack::shared());
+    let (name, kafka, tasks) = (unique("reminded"), stack.kafka(), unique("reminded-tasks"));
+    kafka.create_topic(&tasks, 3, &[]).await;
+    let types =
+        ["task.created", "task.completed", "task.updated", "task.deleted", "reminder.scheduled", "reminder.cancelled", "reminder.due"];
+    let catalog = super::schedules::catalog(&tasks, &types);
+    let app = App::start(|_| Answer::status(200)).await;
+    let toml = format!(
+        "catalog.dir = {:?}\nkafka.topics = [{tasks:?}]\n[[handlers]]\nname = \"reminders\"\nkind = \"reminder\"\n\
+         [[handlers]]\nname = \"remind\"\nkind = \"http\"\nevents = [\"reminder.due\"]\nbody = \"event\"\nurl = {:?}\n",
+        catalog.path(),
+        app.url("/remind"),
+    );
+    let consumer = || Launch::role("consumer", &stack, &name, &toml);
+    let producer = Launch::role("producer", &stack, &name, &toml).start_ready().await;
+    let (mut first, mut second) = (consumer().start_ready().await, consumer().start_ready().await);
+    let now = chrono::Utc::now();
+    let after = |ms: i64| now + chrono::TimeDelta::milliseconds(ms);
+    let day = |user: usize| {
+        let due = after(10_000 + 500 * i64::try_from(user).unwrap());
+        let event = |name: &str, at: i64, data: Value| {
+            json!({ "event_id": format!("{name}-{user}"), "event_type": name, "user_id": format!("user-{user}"), "task_id": user + 1,
+                    "timestamp": after(at), "data": data })
+        };
+        let mut day = vec![
+            event("task.created", 0, json!({ "title": "Call the bank", "due_date": due })),
+            event("reminder.scheduled", 0, json!({ "due_date": due, "title": "Call the bank" })),
+        ];
+        if user.is_multiple_of(3) {
+            day.push(event("task.completed", 1, json!({})));
+        }
+        day
+    };
+    let lines: String = (0..USERS).flat_map(day).map(|event| event.to_string() + "\n").collect();
+    let request = reqwest::Client::new().post(producer.publish_url("/events")).header("content-type", "application/x-ndjson").body(lines);
+    assert_eq!(request.send().await.unwrap().status(), 202);
+
+    let reminded = USERS - USERS.div_ceil(3);
+    app.wait_for(2, MINUTE).await;
+    first.kill();
+    let mut third = consumer().start_ready().await;
+    app.wait_for(reminded / 2, MINUTE).await;
+    second.kill();
+    app.wait_for(reminded, 2 * MINUTE).await;
+    third.wait_for_metric("worker_reminders_pending", &[], MINUTE, |pending| pending == 0.0).await;
+    kafka.wait_until_committed(&name, &tasks, 2 * MINUTE).await;
+    assert_eq!(third.terminate(MINUTE).await, Some(0));
+
+    let mut told: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for delivery in app.deliveries() {
+        let event = delivery.json();
+        assert_eq!(event["data"]["title"], "Call the bank");
+        told.entry(event["data"]["user_id"].as_str().unwrap().to_owned())
+            .or_default()
+            .insert(event["event_id"].as_str().unwrap().to_owned());
+    }
+    assert!(told.len() == reminded && told.values().all(|ids| ids.len() == 1), "{told:?}");
+    assert!((0..USERS).step_by(3).all(|user| !told.contains_key(&format!("user-{user}"))), "{told:?}");
+    kafka.delete_topic(&tasks).await;
+}

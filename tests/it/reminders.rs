@@ -94,8 +94,13 @@ impl World {
 
     /// Lets the handler have an event as another program wrote it.
     async fn handle(&self, event_type: &str, id: &str, at: &str, data: Value) -> HandlerResult {
+        self.handle_written(event_type, id, at, data, None).await
+    }
+
+    async fn handle_written(&self, event_type: &str, id: &str, at: &str, data: Value, timestamp: Option<i64>) -> HandlerResult {
         let value = json!({ "event_id": id, "event_type": event_type, "timestamp": at, "user_id": "ada", "task_id": 7, "data": data });
-        let parts = RecordParts { key: Some(b"ada".to_vec()), value: Some(value.to_string().into_bytes()), ..RecordParts::default() };
+        let value = Some(value.to_string().into_bytes());
+        let parts = RecordParts { key: Some(b"ada".to_vec()), value, timestamp, ..RecordParts::default() };
         let record = Record::copy_of(&TopicPartition::new("any", 0), &parts);
         let event = Decoder::new(Arc::new(Catalog::embedded().unwrap()), true).decode(record).expect("a valid event");
         let run = Run { event: Arc::new(event), attempt: 1, epoch: 1, cancelled: CancellationToken::new() };
@@ -211,6 +216,17 @@ async fn a_moved_due_date_a_removal_and_what_comes_late_decide_what_fires() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_removal_by_a_clock_that_is_ahead_does_not_outlast_what_is_scheduled_later() {
+    let world = World::at("2026-01-01T08:00:00Z").await;
+    let written = |time: &str| Some(time.parse::<DateTime<Utc>>().unwrap().timestamp_millis());
+    world.handle_written("task.completed", "d-1", "2026-01-01T10:00:00Z", json!({}), written("2026-01-01T08:00:00Z")).await.unwrap();
+    let data = json!({ "remind_at": "2026-01-01T20:00:00Z" });
+    let at = "2026-01-01T08:00:00.001Z";
+    assert_eq!(world.handle_written("reminder.scheduled", "s-1", at, data, written(at)).await, Ok(Handled::Done));
+    assert_eq!(world.store.pending().await.unwrap(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_was_due_while_nobody_was_there_fires_at_the_start_as_overdue() {
     let world = World::at("2026-01-01T08:00:00Z").await;
     world.schedule("s-1", "2026-01-01T09:30:00Z", "2026-01-01T10:00:00Z").await;
@@ -291,4 +307,19 @@ async fn a_reminder_that_makes_no_sense_is_dead_and_names_its_field() {
     let more = json!({ "remind_at": "2026-01-02T00:00:00Z", "reminder_type": "one more" });
     let failure = world.handle("reminder.scheduled", "k-32", "2026-01-01T08:00:00Z", more).await.unwrap_err();
     assert!(matches!(&failure, Failure::Permanent { error } if error.starts_with("data.reminder_type: ")), "{failure:?}");
+}
+
+#[test]
+fn a_rebuild_without_a_log_a_store_or_a_handler_is_told_what_is_missing() {
+    for (brokers, store, why) in [
+        ("embedded", "redis://h", "an embedded broker's log ends with its process"),
+        ("h:1", "memory", "a store in memory is gone with its process"),
+        ("h:1", "redis://h", "no handler of kind \"reminder\" is configured"),
+    ] {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_worker"));
+        command.args(["reminders", "rebuild", "--set", &format!("kafka.brokers={brokers}"), "--set", &format!("store.url={store}")]);
+        let output = command.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(2) && said.contains(why), "{:?}: {said}", output.status);
+    }
 }

@@ -6,6 +6,7 @@ use super::{apps::Wanted, finding::Finding};
 use crate::{
     config::Config,
     event::{Catalog, record::TopicPartition},
+    handlers::wanted,
     kafka::{
         KafkaError,
         access::Access,
@@ -57,10 +58,11 @@ fn uses(config: &Config, catalog: &Catalog, told: &[Wanted]) -> BTreeMap<String,
     }
     // An app that tells its routes wants the topics of those, whatever types they carry.
     let handlers = config.handlers.iter().filter(|handler| handler.discover.is_none());
-    let patterns = handlers.flat_map(|handler| handler.events.iter().map(String::as_str));
+    let types: Vec<_> = handlers.flat_map(|handler| wanted(handler, catalog)).collect();
+    let needed = catalog.topics_needed(types.iter().map(String::as_str));
     let read: Vec<String> = match &config.kafka.topics {
         Some(topics) => topics.clone(),
-        None => catalog.topics_needed(patterns).iter().map(ToString::to_string).chain(told.iter().map(|one| one.topic.clone())).collect(),
+        None => needed.iter().map(ToString::to_string).chain(told.iter().map(|one| one.topic.clone())).collect(),
     };
     for topic in read {
         uses.entry(topic).or_default().read = true;

@@ -23,7 +23,7 @@ use crate::{
     telemetry::Metrics,
 };
 
-/// Tasks in a batch: what a worker holds in memory of all reminders, and what is late by [`CLAIM_TIME`] where it dies.
+/// Tasks in a batch: what a worker holds in memory of all reminders, and what is late by [`CLAIM_TIME`] where it dies. About: see [`Reminders::claim`].
 const BATCH: usize = 512;
 /// Longest pause between two looks: a reminder that is scheduled for now is late by as much.
 const LOOK: Duration = Duration::from_millis(500);
