@@ -39,9 +39,9 @@ struct Kept {
 }
 
 impl MemoryReminders {
-    /// Nothing waits yet. Times are `clock`'s.
+    /// Nothing waits yet, and nothing is lost. Times are `clock`'s.
     pub fn new(clock: Clock) -> Self {
-        Self { clock, state: Mutex::default() }
+        Self { clock, state: Mutex::new(State { asked: true, ..State::default() }) }
     }
 
     /// Forgets everything, as a flushed Redis does.

@@ -219,6 +219,7 @@ pub async fn a_batch_is_bounded_and_the_rest_comes_with_the_next(bench: &impl Re
 
 pub async fn a_flushed_store_says_that_it_is_blank_once(bench: &impl ReminderBench) {
     let (now, [one, two]) = (bench.now().await, bench.stores());
+    bench.flush().await;
     assert!(one.claim(10).await.unwrap().blank);
     put(one, &scheduled(1, "due_soon", now + 300_000)).await;
     assert!(!two.claim(10).await.unwrap().blank);

@@ -1,6 +1,12 @@
 //! Reminders: the store in memory, the handler, and firing, in virtual time.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use chrono::{DateTime, Utc};
 use futures_util::future::{BoxFuture, FutureExt};
@@ -8,7 +14,10 @@ use serde_json::{Value, json};
 use tokio::{task::JoinHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
 use worker::{
-    engine::{Clock, ports::PublishError},
+    engine::{
+        Clock,
+        ports::{PublishError, StoreError},
+    },
     event::{
         Catalog, Decoder,
         record::{Record, RecordParts, TopicPartition},
@@ -18,7 +27,7 @@ use worker::{
     health::{Health, Part},
     outcome::{Failure, Handled, HandlerResult},
     publish::Publishing,
-    reminders::{CLAIM_TIME, Reminders},
+    reminders::{CLAIM_TIME, Change, Claimed, Key, Reminders},
     store::reminders::MemoryReminders,
     telemetry::Metrics,
 };
@@ -67,11 +76,48 @@ async fn empty() -> Option<Memory> {
 
 crate::reminder_contract!(tokio::test(start_paused = true), empty);
 
+/// A store that a test can cut off.
+struct Cut {
+    store: MemoryReminders,
+    /// Nothing gets through, or only no change.
+    all: AtomicBool,
+    changes: AtomicBool,
+}
+
+impl Cut {
+    fn reach(&self, change: bool) -> Result<&MemoryReminders, StoreError> {
+        let away = self.all.load(Ordering::SeqCst) || change && self.changes.load(Ordering::SeqCst);
+        if away { Err(StoreError::Unavailable("cut off".to_owned())) } else { Ok(&self.store) }
+    }
+}
+
+impl Reminders for Cut {
+    fn load<'a>(&'a self, key: &'a Key) -> BoxFuture<'a, Result<Option<Vec<u8>>, StoreError>> {
+        async move { self.reach(false)?.load(key).await }.boxed()
+    }
+
+    fn replace<'a>(&'a self, changes: &'a [Change]) -> BoxFuture<'a, Result<Vec<bool>, StoreError>> {
+        async move { self.reach(true)?.replace(changes).await }.boxed()
+    }
+
+    fn claim(&self, most: usize) -> BoxFuture<'_, Result<Claimed, StoreError>> {
+        async move { self.reach(false)?.claim(most).await }.boxed()
+    }
+
+    fn renew<'a>(&'a self, keys: &'a [Key]) -> BoxFuture<'a, Result<(), StoreError>> {
+        async move { self.reach(true)?.renew(keys).await }.boxed()
+    }
+
+    fn pending(&self) -> BoxFuture<'_, Result<u64, StoreError>> {
+        async move { self.reach(false)?.pending().await }.boxed()
+    }
+}
+
 /// What workers share: the clock, the brokers, the store.
 struct World {
     clock: Clock,
     publisher: Arc<FakePublisher>,
-    store: Arc<MemoryReminders>,
+    store: Arc<Cut>,
     handlers: Handlers,
 }
 
@@ -85,7 +131,7 @@ struct Firer {
 impl World {
     async fn at(time: &str) -> Self {
         let clock = clock(time);
-        let store = Arc::new(MemoryReminders::new(clock));
+        let store = Arc::new(Cut { store: MemoryReminders::new(clock), all: AtomicBool::new(false), changes: AtomicBool::new(false) });
         let config = config(&["store.url=memory", r#"handlers=[{name = "reminders", kind = "reminder"}]"#]);
         let handlers = handlers::build(&config, &Catalog::embedded().unwrap(), &Health::new()).await.unwrap();
         handlers.shelf().unwrap().open(store.clone());
@@ -275,6 +321,29 @@ async fn while_the_brokers_are_away_reminders_are_published_again_and_claimed_no
     for firer in firers {
         assert!(firer.stop().await);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_the_store_is_away_reminders_wait_and_none_fires_twice_when_it_is_back() {
+    let world = World::at("2026-01-01T09:00:00Z").await;
+    world.schedule("s-1", "2026-01-01T09:30:00Z", "2026-01-01T10:00:00Z").await;
+    let firer = world.firer();
+    world.store.all.store(true, Ordering::SeqCst);
+    let data = json!({ "remind_at": "2026-01-01T20:00:00Z" });
+    let refused = world.handle("reminder.scheduled", "s-2", "2026-01-01T09:00:00Z", data).await;
+    assert!(matches!(refused, Err(Failure::Transient { .. })), "it is retried: {refused:?}");
+    world.until("2026-01-01T09:31:00Z").await;
+    assert_eq!(world.fired(), []);
+    assert!(firer.metrics.store_errors.with_label_values(&["reminder"]).get() > 0);
+    // It can be claimed and published, but not noted, for longer than a claim lasts.
+    world.store.changes.store(true, Ordering::SeqCst);
+    world.store.all.store(false, Ordering::SeqCst);
+    world.until("2026-01-01T09:32:00Z").await;
+    assert_eq!(world.fired(), one("2026-01-01T09:30:00Z", "due_soon"));
+    world.store.changes.store(false, Ordering::SeqCst);
+    world.until("2026-01-01T10:00:00Z").await;
+    assert_eq!((world.fired().len(), world.store.pending().await.unwrap()), (1, 0));
+    assert!(firer.stop().await);
 }
 
 #[tokio::test(start_paused = true)]
