@@ -65,8 +65,7 @@ impl Partition {
         }));
     }
 
-    /// Puts re-read records into their lane, as many as it may hold whole. What the log no longer has, or has something else for, is lost to
-    /// retention.
+    /// Puts re-read records into their lane. What the log no longer has, or has something else for, is lost to retention.
     pub(super) fn on_refetched(&mut self, refetched: Refetched) {
         self.refetching = false;
         let id = refetched.lane;
@@ -74,8 +73,11 @@ impl Partition {
             self.to_refetch.push_front(id);
             return self.fenced(epoch);
         }
+        let read: usize = refetched.records.iter().map(Record::footprint).sum();
+        // Behind the record that filled the lane nothing was asked for.
+        let until = refetched.records.last().filter(|_| read >= LANE_BYTES).map_or(i64::MAX, Record::offset);
         let mut records = refetched.records.into_iter().peekable();
-        for (number, stub) in refetched.stubs.into_iter().enumerate() {
+        for (number, stub) in refetched.stubs.into_iter().enumerate().take_while(|(_, stub)| stub.offset() <= until) {
             if number < refetched.known {
                 self.drop_stub(id, stub);
                 let metrics = &self.shared.metrics;
@@ -92,9 +94,6 @@ impl Partition {
                 continue;
             };
             let (lane, bytes) = (&mut self.lanes[id], record.footprint());
-            if !lane.queue.is_empty() && lane.queued_bytes + bytes > LANE_BYTES {
-                break;
-            }
             lane.stubs.pop_front();
             lane.queued_bytes += bytes;
             lane.queue.push_back(record);
@@ -123,7 +122,7 @@ impl Partition {
 /// Reads until the log answers.
 async fn read(reader: &dyn LogReader, partition: &TopicPartition, offsets: &[i64]) -> Vec<Record> {
     loop {
-        match reader.read(partition, offsets).await {
+        match reader.read_up_to(LANE_BYTES, partition, offsets).await {
             Ok(records) => return records,
             Err(error) => {
                 tracing::warn!(kafka.partition = %partition, error = %error, "backlog not read from the log; trying again")

@@ -227,7 +227,7 @@ impl Partition {
     pub(super) fn proved(&mut self) {
         self.prove = None;
         self.stay();
-        if std::mem::take(&mut self.regaining) {
+        if std::mem::take(&mut self.regaining) && matches!(self.mode, Mode::Running) {
             self.ask_for_lease();
         }
     }

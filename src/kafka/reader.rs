@@ -32,7 +32,8 @@ const SILENCE: Duration = Duration::from_secs(1);
 /// A hole between two wanted offsets that is read over; beyond it the position is set anew (about 2 ms).
 const STRIDE: i64 = 2_000;
 
-type Request = (TopicPartition, Vec<i64>, oneshot::Sender<Result<Vec<Record>, ReadError>>);
+/// What is to be read, up to how many bytes, and who waits for it.
+type Request = (TopicPartition, Vec<i64>, usize, oneshot::Sender<Result<Vec<Record>, ReadError>>);
 
 /// A second consumer, outside the group, on a thread of its own. It is assigned anew for each run of offsets: a seek after a pause
 /// takes up to a second, this 2 to 3 ms.
@@ -53,10 +54,10 @@ impl KafkaReader {
         thread::Builder::new()
             .name("kafka-reread".to_owned())
             .spawn(move || {
-                while let Ok((partition, offsets, answer)) = queue.recv() {
+                while let Ok((partition, offsets, bytes, answer)) = queue.recv() {
                     // Nobody waits any more where the partition was lost meanwhile.
                     if !answer.is_closed() {
-                        let _ = answer.send(read(&client, &common, &partition, &offsets));
+                        let _ = answer.send(read(&client, &common, &partition, &offsets, bytes));
                     }
                 }
             })
@@ -66,22 +67,40 @@ impl KafkaReader {
 }
 
 impl LogReader for KafkaReader {
-    fn read<'a>(&'a self, partition: &'a TopicPartition, offsets: &'a [i64]) -> BoxFuture<'a, Result<Vec<Record>, ReadError>> {
+    fn read_up_to<'a>(
+        &'a self,
+        bytes: usize,
+        partition: &'a TopicPartition,
+        offsets: &'a [i64],
+    ) -> BoxFuture<'a, Result<Vec<Record>, ReadError>> {
         Box::pin(async move {
             if offsets.is_empty() {
                 return Ok(Vec::new());
             }
             let (answer, answered) = oneshot::channel();
             self.requests
-                .try_send((partition.clone(), offsets.to_vec(), answer))
+                .try_send((partition.clone(), offsets.to_vec(), bytes, answer))
                 .map_err(|_| ReadError("too many readings wait".to_owned()))?;
             answered.await.unwrap_or_else(|_| Err(ReadError("the reader was closed".to_owned())))
         })
     }
 }
 
-/// Reads `offsets` in one pass, run by run.
-fn read(client: &Arc<Shared<Logs>>, common: &Queue<Logs>, partition: &TopicPartition, offsets: &[i64]) -> Result<Vec<Record>, ReadError> {
+/// What was read so far, and how much of it is enough.
+struct Found {
+    records: Vec<Record>,
+    /// Bytes still wanted.
+    room: usize,
+}
+
+/// Reads `offsets` in one pass, run by run, up to so many bytes.
+fn read(
+    client: &Arc<Shared<Logs>>,
+    common: &Queue<Logs>,
+    partition: &TopicPartition,
+    offsets: &[i64],
+    bytes: usize,
+) -> Result<Vec<Record>, ReadError> {
     let deadline = Instant::now() + PATIENCE;
     // What the log has now; a record outside of it, or jumped over within it, is gone for good.
     let one = std::slice::from_ref(partition);
@@ -89,22 +108,22 @@ fn read(client: &Arc<Shared<Logs>>, common: &Queue<Logs>, partition: &TopicParti
     let end = lookup::log_ends(client, one, Offset::End, PATIENCE).map_err(|error| ReadError(error.to_string()))?;
     let (Some(low), Some(end)) = (low.first(), end.first()) else { return Err(ReadError("no answer".to_owned())) };
     let wanted: Vec<i64> = offsets.iter().copied().filter(|offset| (*low..*end).contains(offset)).collect();
-    let mut records = Vec::with_capacity(wanted.len());
+    let mut found = Found { records: Vec::with_capacity(wanted.len()), room: bytes };
     let mut rest = wanted.as_slice();
-    while let Some(first) = rest.first() {
+    while let Some(first) = rest.first().filter(|_| found.room > 0) {
         let run = rest.windows(2).position(|pair| pair[1] - pair[0] > STRIDE).map_or(rest.len(), |at| at + 1);
         let now = &rest[..run];
         let name = native::c_name(&partition.topic);
         let queue = Queue::of_partition(client, &name, partition.partition).ok_or_else(|| ReadError("no queue".to_owned()))?;
         queue.forward(common);
-        let read = assign(client, partition, *first).and_then(|()| read_run(common, partition, now, deadline, &mut records));
+        let read = assign(client, partition, *first).and_then(|()| read_run(common, partition, now, deadline, &mut found));
         let let_go = client.unassign().map_err(|error| ReadError(error.to_string()));
         drain(common);
         // What a silent log did not show is asked for anew: an assignment that follows another at once can be missed.
         rest = &rest[read?..];
         let_go?;
     }
-    Ok(records)
+    Ok(found.records)
 }
 
 fn assign(client: &Shared<Logs>, partition: &TopicPartition, offset: i64) -> Result<(), ReadError> {
@@ -115,7 +134,7 @@ fn assign(client: &Shared<Logs>, partition: &TopicPartition, offset: i64) -> Res
 }
 
 /// One run: everything from its first offset on is looked at, what is wanted is copied out. Answers how many of the wanted are dealt
-/// with: fewer than all where the log fell silent.
+/// with: fewer than all where the log fell silent, or no more are wanted.
 ///
 /// Only the log itself says that a record is gone: by the next one or by its end. Silence says nothing; it is an error, to be asked again.
 fn read_run(
@@ -123,7 +142,7 @@ fn read_run(
     partition: &TopicPartition,
     wanted: &[i64],
     deadline: Instant,
-    records: &mut Vec<Record>,
+    found: &mut Found,
 ) -> Result<usize, ReadError> {
     let mut left = wanted;
     let mut read: Vec<Message> = Vec::with_capacity(READ);
@@ -156,8 +175,13 @@ fn read_run(
                 left = &left[1..];
             }
             if message.error().is_none() && left.first() == Some(&message.offset()) {
-                records.push(Record::copy_of(partition, &message));
+                let record = Record::copy_of(partition, &message);
+                found.room = found.room.saturating_sub(record.footprint());
+                found.records.push(record);
                 left = &left[1..];
+                if found.room == 0 {
+                    return Ok(wanted.len() - left.len());
+                }
             }
         }
     }

@@ -27,7 +27,12 @@ struct Log {
 }
 
 impl LogReader for Log {
-    fn read<'a>(&'a self, partition: &'a TopicPartition, offsets: &'a [i64]) -> BoxFuture<'a, Result<Vec<Record>, ReadError>> {
+    fn read_up_to<'a>(
+        &'a self,
+        _all: usize,
+        partition: &'a TopicPartition,
+        offsets: &'a [i64],
+    ) -> BoxFuture<'a, Result<Vec<Record>, ReadError>> {
         Box::pin(async move {
             if self.reads.fetch_add(1, Ordering::SeqCst) == 0 {
                 return Err(ReadError("the first reading fails".into()));

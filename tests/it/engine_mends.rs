@@ -343,3 +343,38 @@ async fn a_log_that_turns_back_while_a_run_waits_for_its_permit_runs_on() {
     pass(60).await;
     assert_eq!(rig.committed(), 3, "the new log is handled");
 }
+
+/// One reading of a backlog is outside of the memory budget: it is no larger than what a lane may hold whole, and nothing is read twice.
+#[tokio::test(start_paused = true)]
+async fn a_backlog_of_large_events_is_read_again_in_small_parts_and_once() {
+    const EACH: usize = 100_000;
+    let healthy = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let switch = Arc::clone(&healthy);
+    let records: Vec<_> = events_of("user-1", 0..300)
+        .into_iter()
+        .map(|mut record| {
+            let value = String::from_utf8(record.value.unwrap()).unwrap();
+            record.value = Some(value.replace("\"task_id\"", &format!("\"note\":\"{}\",\"task_id\"", "x".repeat(EACH))).into_bytes());
+            record
+        })
+        .collect();
+    let log = Log::new(&records);
+    let setup = Setup {
+        reader: Some(Arc::clone(&log) as _),
+        schedules: Some(steady(&[1; 100])),
+        ..Setup::handler(move |_| if switch.load(Ordering::SeqCst) { Ok(Handled::Done) } else { Err(Failure::transient("no")) })
+    };
+    let mut rig = Rig::start(setup);
+    let partition = rig.assign("task-events", 0, None).await;
+    for part in records.chunks(20) {
+        rig.deliver(&partition, part.to_vec()).await;
+    }
+    rig.until("it failed", |rig| rig.effects().len() > 1).await;
+    healthy.store(true, Ordering::SeqCst);
+    rig.until("all is committed", |rig| rig.committed() == 300).await;
+    let bytes = log.bytes.lock().unwrap().clone();
+    assert!(bytes.iter().all(|bytes| *bytes < 256 * 1024 + 2 * EACH), "{bytes:?}");
+    assert!(bytes.iter().sum::<usize>() < 300 * (EACH + 2_000), "{} bytes read", bytes.iter().sum::<usize>());
+    assert_eq!(rig.metrics.lost_to_retention.with_label_values(&["task-events"]).get(), 0);
+    assert_eq!(rig.held_bytes(&partition), 0);
+}

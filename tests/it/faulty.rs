@@ -190,19 +190,33 @@ pub struct Log {
     records: Vec<RecordParts>,
     /// Offsets that were read.
     pub read: Mutex<Vec<i64>>,
+    /// Bytes of each reading.
+    pub bytes: Mutex<Vec<usize>>,
 }
 
 impl Log {
     pub fn new(records: &[RecordParts]) -> Arc<Self> {
-        Arc::new(Self { records: records.to_vec(), read: Mutex::default() })
+        Arc::new(Self { records: records.to_vec(), read: Mutex::default(), bytes: Mutex::default() })
     }
 }
 
 impl LogReader for Log {
-    fn read<'a>(&'a self, partition: &'a TopicPartition, offsets: &'a [i64]) -> BoxFuture<'a, Result<Vec<Record>, ReadError>> {
+    fn read_up_to<'a>(
+        &'a self,
+        bytes: usize,
+        partition: &'a TopicPartition,
+        offsets: &'a [i64],
+    ) -> BoxFuture<'a, Result<Vec<Record>, ReadError>> {
         self.read.lock().unwrap().extend(offsets);
         let found = self.records.iter().filter(|record| offsets.contains(&record.offset));
-        let records = found.map(|record| Record::copy_of(partition, record)).collect();
+        let mut held = 0;
+        let records = found.map(|record| Record::copy_of(partition, record)).take_while(|record| {
+            let more = held < bytes;
+            held += if more { record.footprint() } else { 0 };
+            more
+        });
+        let records = records.collect();
+        self.bytes.lock().unwrap().push(held);
         async move { Ok(records) }.boxed()
     }
 }

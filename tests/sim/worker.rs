@@ -249,7 +249,12 @@ fn store_commits(process: &Process, commits: Vec<Commit>) -> Result<(), CommitEr
 }
 
 impl LogReader for Kafka {
-    fn read<'a>(&'a self, partition: &'a TopicPartition, offsets: &'a [i64]) -> BoxFuture<'a, Result<Vec<Record>, ReadError>> {
+    fn read_up_to<'a>(
+        &'a self,
+        bytes: usize,
+        partition: &'a TopicPartition,
+        offsets: &'a [i64],
+    ) -> BoxFuture<'a, Result<Vec<Record>, ReadError>> {
         Box::pin(async move {
             let world = &self.process.world;
             let reached = self.reach().await;
@@ -266,7 +271,14 @@ impl LogReader for Kafka {
             if found < offsets.len() {
                 world.saw("backlog left the log");
             }
-            Ok(offsets.iter().filter_map(|offset| log.records.get(offset)).map(|raw| Record::copy_of(partition, raw)).collect())
+            let records = offsets.iter().filter_map(|offset| log.records.get(offset)).map(|raw| Record::copy_of(partition, raw));
+            let mut room = bytes;
+            let wanted = records.take_while(|record| {
+                let more = room > 0;
+                room = room.saturating_sub(record.footprint());
+                more
+            });
+            Ok(wanted.collect())
         })
     }
 }

@@ -136,7 +136,17 @@ pub fn weight(record: &dyn RawRecord) -> usize {
 /// Reads single old records again: the backlog of a user that was kept as stubs.
 pub trait LogReader: Send + Sync + 'static {
     /// The records of `offsets` (ascending) that still exist, in order; those the log no longer has are missing from the answer.
-    fn read<'a>(&'a self, partition: &'a TopicPartition, offsets: &'a [i64]) -> BoxFuture<'a, Result<Vec<Record>, ReadError>>;
+    fn read<'a>(&'a self, partition: &'a TopicPartition, offsets: &'a [i64]) -> BoxFuture<'a, Result<Vec<Record>, ReadError>> {
+        self.read_up_to(usize::MAX, partition, offsets)
+    }
+
+    /// The same, ended by the record with which they weigh `bytes` ([`Record::footprint`]): of what stands behind it nothing is said.
+    fn read_up_to<'a>(
+        &'a self,
+        bytes: usize,
+        partition: &'a TopicPartition,
+        offsets: &'a [i64],
+    ) -> BoxFuture<'a, Result<Vec<Record>, ReadError>>;
 }
 
 /// The log could not be read now; ask again.
