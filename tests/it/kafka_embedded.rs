@@ -66,6 +66,8 @@ async fn publishing_is_refused_before_an_unsettled_record_could_be_dropped_and_g
     }
 
     let committed = written / 2;
+    // What is not read yet is nobody's to commit.
+    eventually("half of them", || i64::try_from(peer.count(0)).unwrap() >= committed).await;
     sink.commit(vec![Commit { partition: place("events", 0), offset: committed, metadata: String::new() }]).await.unwrap();
     let more = fill().await;
     assert!((committed - 2..=committed).contains(&more), "{more} more after {committed} were settled");
@@ -157,4 +159,9 @@ async fn old_records_are_read_again_in_order_and_those_that_are_gone_are_left_ou
     assert_eq!(offsets, [3, 4, 5, 400, 5_000, 9_998, 9_999]);
     assert_eq!(records[4].value(), Some("5000".as_bytes()));
     assert!(reader.read(&place("events", 0), &[]).await.unwrap().is_empty());
+    // Enough is enough, also in the middle of a run or between two.
+    for (most, expected) in [(1, 1), (records[0].footprint() + 1, 2), (3 * records[0].footprint(), 3), (4 * records[0].footprint(), 4)] {
+        let records = reader.read_up_to(most, &place("events", 0), &wanted).await.unwrap();
+        assert_eq!(records.iter().map(worker::event::record::Record::offset).collect::<Vec<_>>(), wanted[..expected]);
+    }
 }
