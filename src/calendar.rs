@@ -2,6 +2,7 @@
 
 pub mod cron;
 pub mod due;
+pub mod quiet;
 pub mod recurrence;
 
 use chrono::{DateTime, LocalResult, NaiveDateTime, TimeZone, Utc};

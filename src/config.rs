@@ -9,6 +9,7 @@ pub mod engine;
 pub mod handlers;
 pub mod http;
 pub mod kafka;
+pub mod notify;
 pub mod oidc;
 pub mod redis;
 pub mod reminder;
@@ -16,6 +17,7 @@ pub mod retry;
 pub mod schedules;
 pub mod secret;
 pub mod subscription;
+pub mod sync;
 pub mod units;
 
 pub mod env;
@@ -92,6 +94,8 @@ pub struct Config {
     pub publish: http::PublishConfig,
     /// Dapr state API on the publish listener.
     pub state: http::StateConfig,
+    /// The consumer role's listener for clients.
+    pub sync: sync::SyncConfig,
     /// Cron entries of the producer role.
     #[serde(default)]
     pub schedules: Vec<schedules::ScheduleConfig>,

@@ -3,6 +3,7 @@
 pub mod forward;
 pub mod http;
 pub mod log;
+pub mod notify;
 pub mod outlet;
 pub mod recurrence;
 pub mod reminder;
@@ -12,11 +13,13 @@ use std::{collections::BTreeSet, sync::Arc};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use reqwest::{Client, Url, header::HeaderValue};
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use self::{
     forward::ForwardHandler,
     http::{HttpHandler, Manner, Target, answer::Table, client::client, discover::App, routes::Current},
     log::LogHandler,
+    notify::{NotifyHandler, Postman},
     outlet::Outlet,
     recurrence::RecurrenceHandler,
     reminder::{ReminderHandler, Shelf},
@@ -26,11 +29,14 @@ use crate::{
     config::{
         Config,
         handlers::{HandlerConfig, HandlerKind},
+        notify::NotifyConfig,
     },
     event::{catalog::Catalog, pattern::matches},
     handler::{Binding, DynHandler, Registry},
     health::{Health, Part, Reporter},
     reminders::fact,
+    retry::Schedules,
+    store::outbox::{self, Outbox},
 };
 
 /// A handler that cannot be made.
@@ -75,6 +81,7 @@ pub struct Handlers {
 struct Made {
     binding: Binding,
     app: Option<(App, Current)>,
+    postman: Option<Postman>,
 }
 
 /// Makes every configured handler, in the order of the file, names and patterns resolved through the catalogue's aliases.
@@ -128,6 +135,12 @@ impl Handlers {
         self.made.iter().filter_map(|made| made.app.as_ref()).flat_map(|(_, current)| current.get().raw_topics()).collect()
     }
 
+    /// Publishes what handlers put off, when it is due, until `stop`.
+    pub async fn deliver(&self, stop: CancellationToken) {
+        let postmen = self.made.iter().filter_map(|made| made.postman.as_ref());
+        futures_util::future::join_all(postmen.map(|postman| postman.run(stop.clone()))).await;
+    }
+
     /// Asks the apps again, each at its interval and at each of `reloads`. Resolves when what is to be read is no longer what
     /// [`Handlers::registry`] and [`Handlers::raw_topics`] said; other changes of their routes are in force at once.
     pub async fn changed(&self, reloads: &watch::Receiver<u64>) {
@@ -159,6 +172,7 @@ async fn make(
     outlet: &Outlet,
     shelf: Option<&Shelf>,
 ) -> Result<Made, BuildError> {
+    let mut postman = None;
     let (handler, app): (Arc<dyn DynHandler>, _) = match entry.kind {
         HandlerKind::Log => (Arc::new(LogHandler::new(entry.name.as_str())), None),
         HandlerKind::Forward => {
@@ -172,6 +186,13 @@ async fn make(
             (Arc::new(RecurrenceHandler::new(zone, entry.repeat_from, outlet.clone())), None)
         }
         HandlerKind::Reminder => (Arc::new(ReminderHandler::new(shelf.cloned().unwrap_or_default())), None),
+        HandlerKind::Notify => {
+            let problem = |problem: String| BuildError::Config { name: entry.name.clone(), problem };
+            let outbox = outbox(entry, config, catalog).await.map_err(problem)?;
+            postman = outbox.clone().map(|outbox| Postman::new(entry.name.as_str().into(), outbox, outlet.clone()));
+            let made = NotifyHandler::new(entry, Schedules::new(&config.retry), catalog, outlet.clone(), outbox);
+            (Arc::new(made.map_err(problem)?), None)
+        }
         HandlerKind::Http => {
             let report = health.part(Part::App(entry.name.as_str().into()));
             let http = client().map_err(|error| BuildError::Client { name: entry.name.clone(), error: error.to_string() })?;
@@ -186,10 +207,32 @@ async fn make(
         events: wanted(entry, catalog),
         topics: Vec::new(),
         timeout: entry.timeout,
-        concurrency: entry.concurrency.unwrap_or(config.engine.concurrency),
+        concurrency: entry.concurrency.unwrap_or(match entry.kind {
+            HandlerKind::Notify => notify::CONCURRENCY.min(config.engine.concurrency),
+            _ => config.engine.concurrency,
+        }),
         handler,
     };
-    Ok(Made { binding, app })
+    Ok(Made { binding, app, postman })
+}
+
+/// Where a `notify` handler's messages wait, where they do.
+async fn outbox(entry: &HandlerConfig, config: &Config, catalog: &Catalog) -> Result<Option<Arc<dyn Outbox>>, String> {
+    if !entry.notify.as_ref().is_some_and(NotifyConfig::puts_off) {
+        return Ok(None);
+    }
+    let topics = catalog.topics_for(notify::DUE);
+    let topic = topics.first().ok_or_else(|| format!("rate, digest and quiet need the type {} in the catalogue", notify::DUE))?;
+    if config.kafka.topics.as_ref().is_some_and(|read| !read.iter().any(|read| **read == **topic)) {
+        return Err(format!(
+            "rate, digest and quiet need {topic} among kafka.topics: what was put off comes back there, as {}",
+            notify::DUE
+        ));
+    }
+    if config.store.is_memory() {
+        tracing::warn!(handler = entry.name, "the store is in memory: messages that wait to go out later are forgotten with this process");
+    }
+    outbox::connect(&config.store, config.group_id(), &entry.name).await.map(Some).map_err(|error| error.to_string())
 }
 
 /// Where an `http` handler's events go, and the app to ask again.
@@ -263,6 +306,12 @@ pub fn wanted(entry: &HandlerConfig, catalog: &Catalog) -> Vec<String> {
     match entry.kind {
         HandlerKind::Recurrence => vec![recurrence::CAUSE.to_owned()],
         HandlerKind::Reminder => fact::CAUSES.map(str::to_owned).to_vec(),
+        HandlerKind::Notify => {
+            let defaults = entry.events == ["*"];
+            let events = if defaults { NotifyConfig::EVENTS.map(str::to_owned).to_vec() } else { patterns(&entry.events, catalog) };
+            let puts_off = entry.notify.as_ref().is_some_and(NotifyConfig::puts_off);
+            events.into_iter().chain(puts_off.then(|| notify::DUE.to_owned())).collect()
+        }
         _ => patterns(&entry.events, catalog),
     }
 }

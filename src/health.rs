@@ -29,6 +29,8 @@ pub enum Part {
     Schedules,
     /// Reminders can be claimed. For information: the store's own part says when nothing goes on.
     Reminders,
+    /// The topic of the sync listener is read. For information: clients are told to come again.
+    Sync,
     /// The app behind the handler of that name. For information: an app that is away delays its own events only.
     App(Arc<str>),
 }
@@ -44,13 +46,14 @@ impl Part {
             Self::Engine => "engine".to_owned(),
             Self::Schedules => "schedules".to_owned(),
             Self::Reminders => "reminders".to_owned(),
+            Self::Sync => "sync".to_owned(),
             Self::App(handler) => format!("app:{handler}"),
         }
     }
 
     /// Whether readiness waits for it.
     pub fn required(&self) -> bool {
-        !matches!(self, Self::App(_) | Self::Schedules | Self::Reminders)
+        !matches!(self, Self::App(_) | Self::Schedules | Self::Reminders | Self::Sync)
     }
 }
 

@@ -5,6 +5,7 @@ pub mod body;
 pub mod ops;
 pub mod publish;
 pub mod sidecar;
+pub mod sync;
 
 use std::{
     io,

@@ -19,6 +19,7 @@ pub mod reminders;
 pub mod kafka;
 pub mod store;
 pub mod publish;
+pub mod sync;
 pub mod dlq;
 pub mod handlers;
 pub mod ticks;

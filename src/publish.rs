@@ -199,6 +199,11 @@ impl Publishing {
         })
     }
 
+    /// Where it counts.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
     /// Records written and not answered yet.
     pub fn in_flight(&self) -> usize {
         self.state.in_flight.load(Ordering::Relaxed)

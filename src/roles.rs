@@ -13,6 +13,7 @@ mod reminders;
 mod schedules;
 mod service;
 mod standalone;
+mod sync;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 

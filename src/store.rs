@@ -2,6 +2,7 @@
 
 pub mod measured;
 pub mod memory;
+pub mod outbox;
 mod record;
 pub mod redis;
 pub mod reminders;

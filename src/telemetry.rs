@@ -50,6 +50,11 @@ pub struct Metrics {
     pub reminders_pending: IntGauge,
     pub reminders_fired: IntCounterVec,
     pub reminder_lateness: Histogram,
+    pub notifications: IntCounterVec,
+    pub sync_connections: IntGauge,
+    pub sync_connects: IntCounterVec,
+    pub sync_events: IntCounter,
+    pub sync_slow_clients: IntCounter,
     pub conservation_error: IntGauge,
     pub lost_to_retention: IntCounterVec,
     pub foreign_commit_maps: IntCounter,
@@ -173,6 +178,15 @@ impl Metrics {
             reminders_fired: f.counters("worker_reminders_fired_total", "Reminders published as reminder.due.", &["reminder_type"]),
             reminder_lateness: f
                 .histogram("worker_reminder_lateness_seconds", "From a reminder's time to its acknowledgement by the brokers."),
+            notifications: f.counters(
+                "worker_notifications_total",
+                "Messages to users by result: delivered, deferred, bounced, failed.",
+                &["handler", "channel", "result"],
+            ),
+            sync_connections: f.gauge("worker_sync_connections", "Clients that listen to their events now."),
+            sync_connects: f.counters("worker_sync_connects_total", "Clients that came: new, resumed, reset, refused.", &["result"]),
+            sync_events: f.counter("worker_sync_events_total", "Events given to clients as they came."),
+            sync_slow_clients: f.counter("worker_sync_slow_clients_total", "Clients let go because events piled up for them."),
             conservation_error: f.gauge("worker_conservation_error", "Accepted records that are neither settled nor held: always 0."),
             lost_to_retention: f.counters(
                 "worker_lost_to_retention_total",

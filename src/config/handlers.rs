@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::{
+    notify::NotifyConfig,
     reminder::ReminderConfig,
     secret::{Secret, SecretUrl},
 };
@@ -30,6 +31,8 @@ pub struct HandlerConfig {
     pub repeat_from: RepeatFrom,
     /// Of `reminder`: `[handlers.reminder]`.
     pub reminder: Option<ReminderConfig>,
+    /// Of `notify`: how users are told.
+    pub notify: Option<NotifyConfig>,
     /// Of `http`: where events are POSTed.
     pub url: Option<SecretUrl>,
     /// Of `http`: an app whose routes are read from `/dapr/subscribe`.
@@ -52,7 +55,7 @@ pub struct HandlerConfig {
     /// Longest run; past it the run counts as transiently failed.
     #[serde(default = "thirty_seconds", with = "super::units::duration")]
     pub timeout: Duration,
-    /// Runs of this handler at once; default: `engine.concurrency`.
+    /// Runs of this handler at once; default: `engine.concurrency`, of `notify` 10.
     pub concurrency: Option<usize>,
 }
 
@@ -111,6 +114,8 @@ pub enum HandlerKind {
     Recurrence,
     /// Reminders, published when they are due.
     Reminder,
+    /// A mail, or a request to a webhook, for the event's user.
+    Notify,
 }
 
 /// What a recurring task's next time is counted from.

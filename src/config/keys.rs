@@ -86,6 +86,7 @@ pub const ROOT: &[Key] = &[
     key("http", Kind::Table(HTTP), "the operations listener of every role"),
     key("publish", Kind::Table(PUBLISH), "the producer role's listeners"),
     key("state", Kind::Table(STATE), "Dapr state API on the publish listener"),
+    key("sync", Kind::Table(SYNC), "the consumer role's listener that keeps browsers in sync"),
     key("schedules", Kind::Tables(SCHEDULE), "cron entries of the producer role; default: none"),
 ];
 
@@ -149,14 +150,15 @@ const HANDLER: &[Key] = &[
     required("name", Kind::Text, "unique: a metric label, and part of every retry and dead letter"),
     required(
         "kind",
-        Kind::Choice(&["log", "http", "forward", "recurrence", "reminder"]),
-        "a log line per event, delivery to an app, a copy on another topic, the next occurrence, or reminders when they are due",
+        Kind::Choice(&["log", "http", "forward", "recurrence", "reminder", "notify"]),
+        "a log line per event, delivery to an app, a copy on another topic, the next occurrence, reminders when they are due, or a message to the user",
     ),
     entry("events", Kind::Texts, "[\"*\"]", "type patterns such as task.*"),
     key("to", Kind::Text, "forward: the topic that gets a copy of each event"),
     entry("timezone", Kind::Text, "\"UTC\"", "recurrence: the zone of users whose events name none"),
     entry("repeat_from", Kind::Choice(&["due", "completion"]), "\"due\"", "recurrence: what a task's next time is counted from"),
     key("reminder", Kind::Table(REMINDER), "keys of kind reminder"),
+    key("notify", Kind::Table(NOTIFY), "notify: how users are told"),
     key("url", Kind::SecretUrl, "http: where events are POSTed"),
     key("discover", Kind::SecretUrl, "http: an app whose routes are read from /dapr/subscribe, instead of url"),
     entry("discover_every", Kind::Duration, "\"1m\"", "discover: how often the routes are read again; SIGHUP reads them at once"),
@@ -165,7 +167,29 @@ const HANDLER: &[Key] = &[
     entry("strict_dapr", Kind::Flag, "false", "http: Dapr's exact table of answers"),
     entry("body", Kind::Choice(&["cloudevent", "event"]), "\"cloudevent\"", "http: a CloudEvent, or the event itself at the top level"),
     entry("timeout", Kind::Duration, "\"30s\"", "longest run; past it the run counts as transiently failed"),
-    key("concurrency", Kind::Integer(1, 65_536), "runs of this handler at once; default: engine.concurrency"),
+    key("concurrency", Kind::Integer(1, 65_536), "runs of this handler at once; default: engine.concurrency, of notify 10"),
+];
+
+/// The keys of a `[handlers.notify]`.
+const NOTIFY: &[Key] = &[
+    key("smtp", Kind::SecretUrl, "smtp://user:password@host:587 with STARTTLS (?tls=none: without), or smtps://host:465"),
+    key("from", Kind::Text, "smtp: the sender, like Todo <todo@example.com>"),
+    entry("to", Kind::Text, "\"{{ data.email }}\"", "smtp: template of the address; where it is empty, the directory's email"),
+    key("webhook", Kind::Secret, "instead of smtp: a URL that is POSTed to"),
+    key("webhook_secret", Kind::Secret, "webhook: signs each request with its time (x-worker-signature); default: none"),
+    key("webhook_old_secret", Kind::Secret, "webhook: adds a second signature, while secrets are changed; default: none"),
+    key(
+        "directory",
+        Kind::SecretUrl,
+        "a URL with {user_id} that answers with email, timezone, locale and quiet_hours as JSON; default: none",
+    ),
+    key("templates", Kind::Text, "a folder of <type>.txt and <type>.html, also <type>.<locale>.txt; default: the built-in ones"),
+    entry("rate", Kind::Integer(0, 10_000), "0", "messages of one user in any rate_window, later ones wait; 0: no limit"),
+    entry("rate_window", Kind::Duration, "\"1h\"", "of rate"),
+    entry("digest", Kind::Duration, "\"0s\"", "how long a message waits for others, to go out as one; 0s: not at all"),
+    key("quiet", Kind::Text, "hours by the user's clock, like 22:00-07:00, in which messages wait; default: none"),
+    entry("urgent", Kind::Texts, "[\"security.*\"]", "types or patterns of what never waits"),
+    entry("timezone", Kind::Text, "\"UTC\"", "the zone of users of whom neither the directory nor the event tells one"),
 ];
 
 /// The keys of one `[handlers.reminder]`.
@@ -207,6 +231,16 @@ const PUBLISH: &[Key] = &[
 ];
 
 const STATE: &[Key] = &[key("stores", Kind::Texts, "names of the stores offered; []: off")];
+
+const SYNC: &[Key] = &[
+    key("listen", Kind::Text, "address of GET /sync/{user_id}, Server-Sent Events; empty: off"),
+    key("secret", Kind::Secret, "what users' tokens are signed with, HS256, at least 32 bytes"),
+    key("origins", Kind::Texts, "whose pages may read it: https://app.example.com, or *; []: none"),
+    key("topic", Kind::Text, "the topic whose events are told, each to its own user"),
+    key("history", Kind::Duration, "how far back a client that was away can take up again"),
+    key("memory", Kind::Size, "the same in bytes, over all users"),
+    key("max_connections", Kind::Integer(1, 1_000_000), "clients at once"),
+];
 
 const SCHEDULE: &[Key] = &[
     required("name", Kind::Text, "unique: a metric label"),

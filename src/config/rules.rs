@@ -4,8 +4,10 @@ mod engine;
 mod handlers;
 mod kafka;
 mod listen;
+mod notify;
 mod schedules;
 mod store;
+mod sync;
 
 use super::{Config, Origins, Problem, Role};
 
@@ -18,6 +20,7 @@ pub fn check(config: &Config, origins: &Origins, role: Option<Role>, problems: &
     handlers::check(config, role, &mut report);
     schedules::check(config, &mut report);
     listen::check(config, role, &mut report);
+    sync::check(config, &mut report);
 }
 
 /// Where the checks write to.

@@ -2,13 +2,16 @@
 
 use std::sync::{Arc, OnceLock};
 
+use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use crate::{
     engine::ports::{Message, PublishError},
     event::{Event, ids, time},
     outcome::Failure,
     publish::Publishing,
+    telemetry::Metrics,
 };
 
 /// An event that another one causes.
@@ -20,6 +23,34 @@ pub struct Derived<'a> {
     pub event_type: &'a str,
     /// Its data; the user is the cause's.
     pub data: Value,
+}
+
+/// Where derived events come from.
+#[derive(Debug, Clone)]
+pub struct Cause {
+    /// The causing event's id.
+    pub id: String,
+    /// Whose event it is.
+    pub user_id: String,
+    /// When it happened.
+    pub time: DateTime<Utc>,
+    /// What it belongs to; `None`: itself.
+    pub correlation_id: Option<String>,
+    /// Its trace.
+    pub traceparent: Option<String>,
+}
+
+impl Cause {
+    /// An event as a cause.
+    pub fn of(event: &Event) -> Self {
+        Self {
+            id: event.id().to_owned(),
+            user_id: event.user_id().to_owned(),
+            time: event.time(),
+            correlation_id: event.correlation_id(),
+            traceparent: event.traceparent(),
+        }
+    }
 }
 
 /// The way out for handlers' records. Handlers are made before the brokers are known, so it is opened later, by [`Outlet::open`].
@@ -45,18 +76,42 @@ impl Outlet {
     ///
     /// # Errors
     /// As [`Outlet::send`]; permanent also where the catalogue does not take the event.
-    pub async fn derive(&self, cause: &Event, mut derived: Derived<'_>) -> Result<(), Failure> {
-        derived.data["user_id"] = cause.user_id().into();
+    pub async fn derive(&self, cause: &Event, derived: Derived<'_>) -> Result<(), Failure> {
+        self.derive_from(&Cause::of(cause), derived).await
+    }
+
+    /// As [`Outlet::derive`], of an event that is no longer at hand.
+    ///
+    /// # Errors
+    /// As [`Outlet::derive`].
+    pub async fn derive_from(&self, cause: &Cause, derived: Derived<'_>) -> Result<(), Failure> {
+        self.publish(cause, ids::of_effect(&cause.id, derived.step), derived.event_type, derived.data).await
+    }
+
+    /// As [`Outlet::derive`], with an id that is made from more than one event.
+    ///
+    /// # Errors
+    /// As [`Outlet::derive`].
+    pub async fn publish(&self, cause: &Cause, id: Uuid, event_type: &str, mut data: Value) -> Result<(), Failure> {
+        data["user_id"] = cause.user_id.as_str().into();
         let body = json!({
-            "event_id": ids::of_effect(cause.id(), derived.step).to_string(),
-            "event_type": derived.event_type,
-            "timestamp": time::format(cause.time()),
-            "data": derived.data,
-            "metadata": { "correlation_id": cause.correlation_id().unwrap_or_else(|| cause.id().to_owned()), "causation_id": cause.id() },
+            "event_id": id.to_string(),
+            "event_type": event_type,
+            "timestamp": time::format(cause.time),
+            "data": data,
+            "metadata": { "correlation_id": cause.correlation_id.as_ref().unwrap_or(&cause.id), "causation_id": cause.id },
         });
-        let ready = self.publishing()?.prepare(body.to_string().as_bytes(), None, cause.traceparent().as_deref());
-        let ready = ready.map_err(|rejection| Failure::permanent(format!("{}: {}", derived.event_type, rejection.error)))?;
+        let ready = self.publishing()?.prepare(body.to_string().as_bytes(), None, cause.traceparent.as_deref());
+        let ready = ready.map_err(|rejection| Failure::permanent(format!("{event_type}: {}", rejection.error)))?;
         self.send(ready.message).await
+    }
+
+    /// Counters of the role that publishes.
+    ///
+    /// # Errors
+    /// Transient before [`Outlet::open`].
+    pub fn metrics(&self) -> Result<&Metrics, Failure> {
+        self.publishing().map(|publishing| publishing.metrics())
     }
 
     fn publishing(&self) -> Result<&Arc<Publishing>, Failure> {

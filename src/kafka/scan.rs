@@ -3,7 +3,7 @@
 mod pass;
 mod spans;
 
-use std::{sync::Arc, thread};
+use std::{collections::BTreeMap, sync::Arc, thread};
 
 use rdkafka::consumer::BaseConsumer;
 use tokio::sync::{mpsc, oneshot};
@@ -15,7 +15,7 @@ use super::{
     client::{Clients, Logs},
     token::Supplied,
 };
-use crate::event::record::Record;
+use crate::event::record::{Record, TopicPartition};
 
 /// Records that wait for the reader of a scan.
 const WAITING: usize = 64;
@@ -54,12 +54,11 @@ pub struct Selection {
 /// Records come in offset order within a partition. At most 64 of them and 16 MiB of the client's own wait; dropping the scan ends it.
 pub struct Scan {
     records: mpsc::Receiver<Result<Record, KafkaError>>,
-    total: u64,
-    missing: Vec<String>,
+    spans: Spans,
 }
 
 /// What is known once a scan has begun.
-type Begun = Result<(u64, Vec<String>), KafkaError>;
+type Begun = Result<Spans, KafkaError>;
 
 impl Scan {
     /// Begins.
@@ -82,25 +81,30 @@ impl Scan {
                     Ok(opened) => opened,
                     Err(error) => return drop(begun.send(Err(error))),
                 };
-                if begun.send(Ok((spans.total(), spans.missing.clone()))).is_ok()
+                if begun.send(Ok(spans.clone())).is_ok()
                     && let Err(error) = Pass::new(Arc::clone(&consumer), selection, clients).run(spans, &records)
                 {
                     let _nobody_reads = records.blocking_send(Err(error));
                 }
             })
             .map_err(|error| KafkaError::Refused(format!("no thread: {error}")))?;
-        let (total, missing) = answer.await.unwrap_or_else(|_| Err(KafkaError::Refused("the reading thread died".to_owned())))?;
-        Ok(Self { records: receiver, total, missing })
+        let spans = answer.await.unwrap_or_else(|_| Err(KafkaError::Refused("the reading thread died".to_owned())))?;
+        Ok(Self { records: receiver, spans })
     }
 
     /// Offsets between the beginning and the end; a little more than there are records where some were compacted away.
     pub fn total(&self) -> u64 {
-        self.total
+        self.spans.total()
+    }
+
+    /// Each partition's first offset that is meant, and its end when the scan began.
+    pub fn spans(&self) -> &BTreeMap<TopicPartition, (i64, i64)> {
+        &self.spans.found
     }
 
     /// Topics that are not there, or hidden from this client.
     pub fn missing(&self) -> &[String] {
-        &self.missing
+        &self.spans.missing
     }
 
     /// The next record; `None` at the end.

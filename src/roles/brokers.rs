@@ -140,7 +140,8 @@ fn embedded_topics(config: &Config, catalog: &Catalog, read: &[String]) -> BTree
     let declared = catalog.topic_specs("local").unwrap_or_default();
     let mut topics: BTreeMap<String, i32> = declared.into_iter().map(|spec| (spec.name.to_string(), spec.partitions)).collect();
     let forwarded = config.handlers.iter().filter_map(|handler| handler.to.as_ref());
-    for topic in read.iter().chain([&config.dlq.topic]).chain(forwarded) {
+    let synced = config.sync.is_on().then_some(&config.sync.topic);
+    for topic in read.iter().chain([&config.dlq.topic]).chain(forwarded).chain(synced) {
         topics.entry(topic.clone()).or_insert(PARTITIONS);
     }
     topics

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::{Options, RunError, alerts, brokers::Brokers, dead_reminders::TellsUsers, reminders, retention, service::Service};
+use super::{Options, RunError, alerts, brokers::Brokers, dead_reminders::TellsUsers, reminders, retention, service::Service, sync};
 use crate::{
     config::{Config, Role, engine::UnknownType, redis::WhenDown},
     engine::{self, Clock, Drained, Engine, EngineError, Parts},
@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// The group is left within this time, or left to find out by itself.
-const LEAVE: Duration = Duration::from_secs(5);
+pub(super) const LEAVE: Duration = Duration::from_secs(5);
 /// The polling thread beats every 100 ms; silent for this long it is dead.
 const POLL_SILENCE: Duration = Duration::from_secs(30);
 /// Between two looks at the parts' health.
@@ -109,13 +109,18 @@ impl Consumer {
         handlers.outlet().open(Arc::clone(&publishing));
         let stop = shutdown.token().child_token();
         let firing = reminders::run(brokers, &handlers, &publishing, &self.health, &self.metrics, stop.clone());
+        let syncing = sync::run(brokers, &self.catalog, &self.health, &self.metrics, stop.clone()).await?;
+        let delivering = async {
+            handlers.deliver(stop.clone()).await;
+            Ok(())
+        };
         let sessions = async {
             let result = self.sessions(brokers, &handlers, &publishing, shutdown).await;
             stop.cancel();
             Ok(result)
         };
         // Boxed: it holds a whole engine.
-        let (result, fired) = tokio::try_join!(Box::pin(sessions), firing)?;
+        let (result, fired, (), ()) = tokio::try_join!(Box::pin(sessions), firing, delivering, syncing)?;
         let flushed = brokers.flush(LEAVE).await;
         result.and(fired).and(flushed)
     }

@@ -11,6 +11,7 @@
 //! | `lease:{<topic>:<partition>}` | hash | who may run the partition's events |
 //! | `schedule:<name>` | hash | the schedule's latest tick, and who fires which |
 //! | `reminder:..` | | reminders: see [`reminders`] |
+//! | `outbox:<handler>:..` | | what is to go out later, see `outbox` |
 //!
 //! A call that is not answered in time is [`StoreError::Unavailable`], and Redis may still do it later: each is safe to repeat and safe to
 //! come late (a mark never goes back, a start counts once per owner, a save carries a number, a finished event stays finished).
@@ -20,6 +21,7 @@ mod forget;
 mod lease;
 mod ledger;
 mod link;
+mod outbox;
 mod probe;
 mod reminders;
 mod scripts;

@@ -11,6 +11,8 @@
 mod contract;
 #[path = "../contract/ticks.rs"]
 mod tick_contract;
+#[path = "../contract/outbox.rs"]
+mod outbox_contract;
 #[path = "../contract/state.rs"]
 mod contract_state;
 #[path = "../contract/reminders.rs"]
@@ -33,6 +35,8 @@ mod isolation;
 mod kafka_group;
 mod lifecycle;
 mod main_job;
+mod notify;
+mod outbox;
 mod reminders;
 mod schedules;
 mod secure;
@@ -43,6 +47,7 @@ mod standalone;
 mod state;
 mod store;
 mod store_forget;
+mod sync;
 mod tail;
 mod takeover;
 mod todo_day;

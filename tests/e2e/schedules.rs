@@ -156,7 +156,9 @@ pub fn catalog(topic: &str, types: &[&str]) -> tempfile::TempDir {
         let text = std::fs::read_to_string(file.path()).unwrap();
         let is_moved = types.iter().any(|name| file.file_name() == format!("{name}.yaml").as_str());
         let text = if is_moved {
-            text.replace("[task-events]", &format!("[{topic}]")).replace("[reminders]", &format!("[{topic}]"))
+            ["task-events", "reminders", "notifications"]
+                .iter()
+                .fold(text, |text, from| text.replace(&format!("[{from}]"), &format!("[{topic}]")))
         } else {
             text
         };

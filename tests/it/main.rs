@@ -8,6 +8,8 @@ mod config;
 mod contract;
 #[path = "../contract/ticks.rs"]
 mod tick_contract;
+#[path = "../contract/outbox.rs"]
+mod outbox_contract;
 #[path = "../contract/state.rs"]
 mod contract_state;
 #[path = "../contract/reminders.rs"]
@@ -31,7 +33,9 @@ mod http_handler;
 mod http_routes;
 mod import_dapr;
 mod ingest;
+mod notify;
 mod ops;
+mod outbox;
 mod producer;
 mod publish;
 mod kafka_embedded;
@@ -46,4 +50,5 @@ mod store;
 mod recurrence;
 mod reminders;
 mod support;
+mod sync;
 mod ticks;

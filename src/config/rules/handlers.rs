@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Report;
+use super::{Report, notify};
 use crate::{
     calendar,
     config::{
@@ -59,11 +59,14 @@ fn check_handler(handler: &HandlerConfig, path: &str, config: &Config, report: &
     }
     match handler.kind {
         HandlerKind::Http => check_http(handler, path, config, report),
-        HandlerKind::Log | HandlerKind::Forward | HandlerKind::Recurrence | HandlerKind::Reminder => check_not_http(handler, path, report),
+        HandlerKind::Log | HandlerKind::Forward | HandlerKind::Recurrence | HandlerKind::Reminder | HandlerKind::Notify => {
+            check_not_http(handler, path, report);
+        }
     }
     check_forward(handler, path, config, report);
     check_recurrence(handler, path, report);
     check_reminder(handler, path, config, report);
+    notify::check(handler, path, report);
 }
 
 pub(super) fn check_name(name: &str, path: &str, report: &mut Report<'_>) {

@@ -10,20 +10,31 @@ use crate::config::{
 
 pub(super) fn check(config: &Config, role: Option<Role>, report: &mut Report<'_>) {
     let publish = &config.publish;
-    let keys =
-        [("http.listen", config.http.listen.as_str()), ("publish.listen", &publish.listen), ("publish.grpc_listen", &publish.grpc_listen)];
+    let mut keys = vec![
+        ("http.listen", config.http.listen.as_str()),
+        ("publish.listen", &publish.listen),
+        ("publish.grpc_listen", &publish.grpc_listen),
+    ];
+    if config.sync.is_on() {
+        keys.push(("sync.listen", &config.sync.listen));
+    }
     let mut taken: Vec<(&str, Address<'_>)> = Vec::new();
     for (key, listen) in keys {
         let Some(address) = report.expect(key, text::address(listen)) else { continue };
-        // A consumer never opens the publish listeners.
-        if role == Some(Role::Consumer) && key != "http.listen" {
+        // Each role opens its own listeners.
+        let other_role = match role {
+            Some(Role::Consumer) => key.starts_with("publish."),
+            Some(Role::Producer) => key == "sync.listen",
+            _ => false,
+        };
+        if other_role {
             continue;
         }
         if let Some((other, _)) = taken.iter().find(|(_, other)| clash(*other, address)) {
             let origin = report.origins.get(other);
             report.problem(key, format!("`{listen}` is taken by `{other}` ({origin})"));
         }
-        if key != "http.listen" && publish.api_token.is_empty() && !is_loopback(address.0) {
+        if key.starts_with("publish.") && publish.api_token.is_empty() && !is_loopback(address.0) {
             report.warning(key, format!("`{listen}` is open to other machines without publish.api_token: anyone there can publish"));
         }
         taken.push((key, address));

@@ -195,7 +195,7 @@ fn the_table_of_keys_and_the_reference_file_name_the_same_keys() {
         }
     }
     // Tables of other kinds than the example's.
-    full["handlers"][0].as_table_mut().unwrap().retain(|key, _| key != "reminder");
+    full["handlers"][0].as_table_mut().unwrap().retain(|key, _| !["notify", "reminder"].contains(&key.as_str()));
     let full = toml::to_string(&full).unwrap();
     // Keys that exclude another one of their example.
     let full = ["url", "http", "route", "to"].iter().fold(full, |full, key| full.replace(&format!("\n{key} = "), &format!("\n# {key} = ")));
@@ -219,7 +219,8 @@ fn the_words_of_each_choice_are_the_words_of_its_type() {
             format!("[[schedules]]\nname = \"a\"\ncron = \"@daily\"\n{target}\n{key} = \"{word}\"")
         }
         Some("kind") => {
-            let needs = [("http", "url = \"http://h\""), ("forward", "to = \"a\"")];
+            let needs =
+                [("http", "url = \"http://h\""), ("forward", "to = \"a\""), ("notify", "[handlers.notify]\nwebhook = \"http://h\"")];
             let needs = needs.iter().find(|(kind, _)| *kind == word).map_or("", |(_, keys)| *keys);
             format!("[[handlers]]\nname = \"a\"\nkind = \"{word}\"\n{needs}")
         }

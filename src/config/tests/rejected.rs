@@ -35,7 +35,7 @@ fn every_problem_is_in_one_report_with_its_origin() {
   F:2: unknown key `kafka.brokrs`; did you mean `kafka.brokers`?
   F:4: `engine.drain_timeout`: `25` is no duration; write it like \"25s\"
   F:5: `engine.concurrency`: `0` is no whole number from 1 to 65536
-  F:8: `handlers[0].kind`: `htp` is none of log, http, forward, recurrence, reminder; did you mean \"http\"?
+  F:8: `handlers[0].kind`: `htp` is none of log, http, forward, recurrence, reminder, notify; did you mean \"http\"?
   F:11: `handlers[1].kind`: an http handler needs url, or discover for an app with Dapr's routes
   F:13: `dlq.topic`: `a b` is no topic name: letters, digits, `.`, `_` and `-` only
   env WORKER_PUBLISH__API_TOKEN_FILE: cannot read the secret `publish.api_token` from /nonexistent/token: No such file or directory (os error 2)
@@ -177,6 +177,70 @@ fn handlers_are_checked() {
         &handler("kind = \"reminder\"\n[[handlers]]\nname = \"b\"\nkind = \"reminder\""),
         "F:6: `handlers[1].kind`: `a` is the reminder handler already, and a group has one",
     );
+    let notify = |keys: &str| handler(&format!("kind = \"notify\"\n[handlers.notify]\n{keys}"));
+    rejects(
+        &handler("kind = \"notify\""),
+        "F:3: `handlers[0].kind`: a notify handler needs [handlers.notify] below it, with smtp and from, or webhook",
+    );
+    rejects(
+        &handler("kind = \"log\"\n[handlers.notify]\nwebhook = \"http://h\""),
+        "F:5: `handlers[0].notify`: is a table of kind = \"notify\" alone",
+    );
+    rejects(&notify("timezone = \"UTC\""), "F:5: `handlers[0].notify`: needs smtp and from, or webhook");
+    rejects(
+        &notify("smtp = \"smtp://h\"\nfrom = \"a@b.c\"\nwebhook = \"http://h\""),
+        "F:7: `handlers[0].notify.webhook`: goes instead of smtp, not with it; keep one, and make a second handler for the other",
+    );
+    rejects(
+        &notify("smtp = \"smtp://h\""),
+        "F:5: `handlers[0].notify.smtp`: needs from beside it, the sender, like \"Todo <todo@example.com>\"",
+    );
+    rejects(
+        &notify("smtp = \"smtp://h?tls=no\"\nfrom = \"a@b.c\""),
+        "F:5: `handlers[0].notify.smtp`: after the `?` only tls=required, tls=opportunistic or tls=none can stand",
+    );
+    rejects(
+        &notify("smtp = \"mail.example.com\"\nfrom = \"a@b.c\""),
+        "F:5: `handlers[0].notify.smtp`: `mail.example.com` is no URL: no scheme; write it like \"smtp://host..\"",
+    );
+    rejects(
+        &notify("smtp = \"smtp://h\"\nfrom = \"nobody\""),
+        "F:6: `handlers[0].notify.from`: `nobody` is no address; write it like \"Todo <todo@example.com>\"",
+    );
+    rejects(&notify("webhook = \"hunter2\""), "F:5: `handlers[0].notify.webhook`: is no URL; write it like \"https://host/path\"");
+    rejects(&notify("webhook = \"http://h\"\nfrom = \"a@b.c\""), "F:6: `handlers[0].notify.from`: is a key of smtp alone");
+    rejects(
+        &notify("smtp = \"smtp://h\"\nfrom = \"a@b.c\"\nwebhook_secret = \"s\""),
+        "F:7: `handlers[0].notify.webhook_secret`: is a key of webhook alone",
+    );
+    rejects(
+        &notify("webhook = \"http://h\"\nwebhook_old_secret = \"s\""),
+        "F:6: `handlers[0].notify.webhook_old_secret`: goes beside webhook_secret, the one that stays",
+    );
+    rejects(
+        &notify("webhook = \"http://h\"\ndirectory = \"http://users\""),
+        "F:6: `handlers[0].notify.directory`: needs {user_id} where the user's id belongs, like \"http://users:8000/users/{user_id}\"",
+    );
+    rejects(
+        &notify("webhook = \"http://h\"\ntimezone = \"Europe/Belrin\""),
+        "F:6: `handlers[0].notify.timezone`: `Europe/Belrin` is no time zone; did you mean \"Europe/Berlin\"?",
+    );
+    let hook = |key: &str| notify(&format!("webhook = \"http://h\"\n{key}"));
+    rejects(&hook("quiet = \"22-7\""), "F:6: `handlers[0].notify.quiet`: `22-7` are no hours; write them like \"22:00-07:00\"");
+    rejects(&hook("rate = 1\nrate_window = \"0s\""), "F:7: `handlers[0].notify.rate_window`: must be above zero");
+    rejects(&hook("digest = \"8d\""), "F:6: `handlers[0].notify.digest`: 8days is more than 7d, the time that is kept free for what waits");
+    rejects(
+        &hook("urgent = [\"sec*\"]"),
+        "F:6: `handlers[0].notify.urgent`: `sec*` is no type pattern; a star stands for whole segments at the end",
+    );
+    for (pattern, own) in [("notification.*", "notification.due"), ("reminder.*", "reminder.sent")] {
+        rejects(
+            &handler(&format!("kind = \"notify\"\nevents = [{pattern:?}]\n[handlers.notify]\nwebhook = \"http://h\"")),
+            &format!(
+                "F:4: `handlers[0].events`: `{pattern}` covers {own}, which this kind publishes: it would tell users of itself without end"
+            ),
+        );
+    }
     rejects(&handler("kind = \"log\"\ntimeout = \"0s\""), "F:4: `handlers[0].timeout`: 0s is not between 1ms and 1h");
     rejects(&handler("kind = \"log\"\nconcurrency = 0"), "F:4: `handlers[0].concurrency`: `0` is no whole number from 1 to 65536");
     rejects(
@@ -185,7 +249,7 @@ fn handlers_are_checked() {
     );
     rejects(
         &handler("events = [\"*\"]"),
-        "F:1: `handlers[0]`: `kind` is missing (a log line per event, delivery to an app, a copy on another topic, the next occurrence, or reminders when they are due)",
+        "F:1: `handlers[0]`: `kind` is missing (a log line per event, delivery to an app, a copy on another topic, the next occurrence, reminders when they are due, or a message to the user)",
     );
     rejects(
         "[[handlers]]\nname = \"a b\"\nkind = \"log\"",
@@ -509,4 +573,32 @@ fn a_secret_that_would_go_over_the_network_unencrypted_is_a_warning() {
     };
     assert!(warned("http://idp.example/token"));
     assert!(!warned("http://127.0.0.1:8080/token") && !warned("https://idp.example/token"));
+}
+
+#[test]
+fn a_feed_for_clients_needs_a_secret_and_origins_without_a_path() {
+    let sync = |keys: &str| format!("[sync]\nlisten = \"127.0.0.1:0\"\n{keys}");
+    let secret = "secret = \"0123456789abcdef0123456789abcdef\"\n";
+    rejects(
+        &sync(""),
+        "default: `sync.secret`: is needed where sync.listen is set: whoever signs the users' tokens has it; make one with `openssl rand -base64 32`",
+    );
+    rejects(&sync("secret = \"short\""), "F:3: `sync.secret`: has 5 bytes; tokens signed with less than 32 can be guessed");
+    rejects(
+        &sync(&format!("{secret}origins = [\"https://app.example.com/\"]")),
+        "F:4: `sync.origins`: `https://app.example.com/` is no origin; write it like \"https://app.example.com\", without a path, or \"*\"",
+    );
+    rejects(&sync(&format!("{secret}topic = \"dlq\"")), "F:4: `sync.topic`: `dlq` is dlq.topic: dead letters are not for users");
+    rejects(
+        &sync(&format!("{secret}topic = \"a b\"")),
+        "F:4: `sync.topic`: `a b` is no topic name: letters, digits, `.`, `_` and `-` only",
+    );
+    rejects(
+        &format!("[sync]\nlisten = \"nowhere\"\n{secret}"),
+        "F:2: `sync.listen`: `nowhere` is no address: the port is missing; write it like \"0.0.0.0:9464\"",
+    );
+    rejects(
+        &format!("[sync]\nlisten = \"0.0.0.0:9464\"\n{secret}"),
+        "F:2: `sync.listen`: `0.0.0.0:9464` is taken by `http.listen` (default)",
+    );
 }

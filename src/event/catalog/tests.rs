@@ -62,6 +62,7 @@ fn the_catalogue_has_every_type_topic_and_alias_of_the_contract() {
         ("dlq.failed", &["dlq", "task-events"][..]),
         ("notification.bounced", &["notifications"]),
         ("notification.delivered", &["notifications"]),
+        ("notification.due", &["notifications"]),
         ("notification.failed", &["notifications"]),
         ("points.awarded", &["user-events"]),
         ("recurring.spawned", &["task-events"]),

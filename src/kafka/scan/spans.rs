@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(15);
 pub(super) type Span = (i64, i64);
 
 /// What there is to read.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Spans {
     pub(super) found: BTreeMap<TopicPartition, Span>,
     /// Topics that are not there.

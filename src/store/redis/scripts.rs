@@ -6,7 +6,7 @@
 
 use redis::Cmd;
 
-use super::{reminders, ticks};
+use super::{outbox, reminders, ticks};
 
 /// Answer of a script: this owner's lease is not there (Redis lost it, or fell back to an older state); renewing writes it again.
 pub(super) const LOST: i64 = -1;
@@ -93,6 +93,11 @@ pub(super) struct Scripts {
     pub(super) reminder_claim: Script,
     pub(super) reminder_replace: Script,
     pub(super) reminder_renew: Script,
+    /// Of [`super::outbox`].
+    pub(super) outbox_admit: Script,
+    pub(super) outbox_defer: Script,
+    pub(super) outbox_claim: Script,
+    pub(super) outbox_take: Script,
 }
 
 impl Scripts {
@@ -111,6 +116,10 @@ impl Scripts {
             reminder_claim: Script::new(reminders::CLAIM),
             reminder_replace: Script::new(reminders::REPLACE),
             reminder_renew: Script::new(reminders::RENEW),
+            outbox_admit: Script::new(outbox::ADMIT),
+            outbox_defer: Script::new(outbox::DEFER),
+            outbox_claim: Script::new(outbox::CLAIM),
+            outbox_take: Script::new(outbox::TAKE),
         }
     }
 
@@ -119,7 +128,8 @@ impl Scripts {
         let leases = [&self.begin, &self.finish, &self.save, &self.load, &self.acquire, &self.renew, &self.release];
         let ticks = [&self.tick_enter, &self.tick_claim, &self.tick_keep];
         let reminders = [&self.reminder_claim, &self.reminder_replace, &self.reminder_renew];
-        Script::load(leases.into_iter().chain(ticks).chain(reminders))
+        let outbox = [&self.outbox_admit, &self.outbox_defer, &self.outbox_claim, &self.outbox_take];
+        Script::load(leases.into_iter().chain(ticks).chain(reminders).chain(outbox))
     }
 }
 

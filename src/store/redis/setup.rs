@@ -66,6 +66,10 @@ impl Keys {
         format!("{}:reminder:known", self.base)
     }
 
+    pub(super) fn outbox(&self, name: &str) -> String {
+        format!("{}:outbox:{name}", self.base)
+    }
+
     /// A `SCAN` pattern for one kind of key of this group.
     pub(super) fn pattern(&self, kind: &str) -> String {
         let mut pattern = String::new();

@@ -5,6 +5,7 @@
 pub mod app;
 pub mod job;
 pub mod kafka;
+pub mod mail;
 pub mod metrics;
 pub mod node;
 pub mod packages;

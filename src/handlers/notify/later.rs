@@ -1,0 +1,134 @@
+//! Messages that wait: for others, for the user's turn, for the morning. The outbox is their clock; when they are due they come back as an event,
+//! `notification.due`, so that order, retries and dead letters are those of every event.
+
+use std::{sync::Arc, time::Duration};
+
+use chrono::{DateTime, Utc};
+use chrono_tz::Tz;
+use serde_json::json;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    channel::{Message, Refusal},
+    parcel::{Bundle, Parcel},
+    plan::Manners,
+};
+use crate::{
+    calendar::quiet::Quiet,
+    engine::ports::StoreError,
+    event::{Event, ids, pattern},
+    handlers::outlet::{Cause, Outlet},
+    outcome::Failure,
+    store::outbox::{Admission, Due, Item, Outbox},
+};
+
+/// What comes back.
+pub const DUE: &str = "notification.due";
+
+/// Between two looks at what is due.
+const LOOK: Duration = Duration::from_secs(1);
+/// Users whose messages are published after one look.
+const USERS: usize = 32;
+
+/// What puts messages off, and where they wait.
+pub(super) struct Later {
+    pub(super) manners: Manners,
+    pub(super) urgent: Vec<String>,
+    pub(super) outbox: Arc<dyn Outbox>,
+}
+
+impl Later {
+    /// Puts a message off where it must wait; `false`: it is to go out now, and counts.
+    pub(super) async fn put_off(&self, event: &Event, message: &Message, quiet: Option<Quiet>, zone: Tz) -> Result<bool, Refusal> {
+        if self.urgent.iter().any(|urgent| pattern::matches(urgent, event.event_type())) {
+            return Ok(false);
+        }
+        let manners = Manners { quiet: self.manners.quiet.map(|all| quiet.unwrap_or(all)), ..self.manners };
+        let now = Utc::now();
+        let due = match manners.due(now, None, zone) {
+            Some(due) => due,
+            None if manners.rate == 0 => return Ok(false),
+            None => {
+                match self.outbox.admit(event.user_id(), &message.id, manners.rate, manners.window).await.map_err(|error| away(&error))? {
+                    Admission::Granted => return Ok(false),
+                    Admission::Full(until) => {
+                        let free = DateTime::from_timestamp_millis(until);
+                        // Another clock than ours may say so: a moment from now, then.
+                        manners.due(now, free, zone).unwrap_or(now + LOOK)
+                    }
+                }
+            }
+        };
+        let parcel = serde_json::to_string(&Parcel::new(event, message)).map_err(|error| Refusal::Failed(error.to_string()))?;
+        let item = Item { id: message.id.clone(), body: parcel, due_ms: due.timestamp_millis() };
+        self.outbox.defer(event.user_id(), item).await.map_err(|error| away(&error))?;
+        Ok(true)
+    }
+}
+
+fn away(error: &StoreError) -> Refusal {
+    Refusal::later(format!("the store: {error}"))
+}
+
+/// Publishes what is due.
+pub struct Postman {
+    handler: Arc<str>,
+    outbox: Arc<dyn Outbox>,
+    outlet: Outlet,
+}
+
+impl Postman {
+    /// Publishes what waits in a handler's outbox.
+    pub fn new(handler: Arc<str>, outbox: Arc<dyn Outbox>, outlet: Outlet) -> Self {
+        Self { handler, outbox, outlet }
+    }
+
+    /// Goes on until `stop`. What cannot be published now stays, and is claimed again by this replica or another.
+    pub async fn run(&self, stop: CancellationToken) {
+        let mut failing = false;
+        while stop.run_until_cancelled(sleep(LOOK)).await.is_some() {
+            match self.round().await {
+                Ok(()) => failing = false,
+                Err(error) => {
+                    if !std::mem::replace(&mut failing, true) {
+                        tracing::warn!(handler = &*self.handler, error, "messages that are due cannot be published; trying again");
+                    }
+                }
+            }
+        }
+    }
+
+    async fn round(&self) -> Result<(), String> {
+        for due in self.outbox.claim(USERS).await.map_err(|error| error.to_string())? {
+            let user = due.user.clone();
+            self.publish(due).await.map_err(|failure| failure.error().to_owned())?;
+            self.outbox.take(&user).await.map_err(|error| error.to_string())?;
+        }
+        Ok(())
+    }
+
+    /// The id is made from the messages', so that whoever publishes the same ones again publishes the same event.
+    async fn publish(&self, due: Due) -> Result<(), Failure> {
+        let items: Vec<Parcel> = due.items.iter().filter_map(|(_, body)| serde_json::from_str(body).ok()).collect();
+        let Some(first) = items.first() else { return Ok(()) };
+        let all = due.items.iter().map(|(id, _)| id.as_str()).collect::<Vec<_>>().join("\n");
+        let id = ids::of_effect(&all, &format!("{DUE} {}", self.handler));
+        let cause = Cause {
+            id: first.event_id.clone(),
+            user_id: due.user.clone(),
+            time: Utc::now(),
+            correlation_id: first.correlation_id.clone(),
+            traceparent: None,
+        };
+        let bundle = Bundle { handler: self.handler.to_string(), items, more: due.more };
+        match self.outlet.publish(&cause, id, DUE, json!(bundle)).await {
+            Err(Failure::Permanent { .. }) => {
+                // Too much for one event.
+                let items = bundle.items.into_iter().map(Parcel::shorter).collect();
+                self.outlet.publish(&cause, id, DUE, json!(Bundle { items, ..bundle })).await
+            }
+            answer => answer,
+        }
+    }
+}
