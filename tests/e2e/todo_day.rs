@@ -1,4 +1,4 @@
-//! A day of a todo app through the worker's own jobs: schedules tick, changes are forwarded, done tasks come again; each effect once.
+//! A day of a todo app through the worker's own jobs: schedules tick, changes are forwarded, done tasks come again, mail arrives; each effect once.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,6 +11,7 @@ use crate::{
     stack_or_skip,
     support::{
         app::{Answer, App},
+        mail::MailServer,
         stack::Stack,
         unique,
         worker::Launch,
@@ -34,6 +35,22 @@ fn day(user: usize) -> Vec<Value> {
     ]
 }
 
+/// A handler that tells each user of a new task.
+fn notifying(mail: &MailServer) -> String {
+    let keys =
+        format!("smtp = \"smtp://{}?tls=none\"\nfrom = \"todo@example.com\"\nto = \"{{{{ user_id }}}}@example.com\"\n", mail.address());
+    format!("[[handlers]]\nname = \"mail\"\nkind = \"notify\"\nevents = [\"task.created\"]\n[handlers.notify]\n{keys}")
+}
+
+/// Each user has one mail; what a crash repeated has the same `Message-ID`.
+fn each_user_was_told_once(mail: &MailServer) {
+    let mails = mail.told("mail");
+    let id = |text: &str| text.lines().find(|line| line.starts_with("Message-ID: ")).unwrap().to_owned();
+    let ids: BTreeSet<_> = mails.iter().map(|mail| (mail["to"][0].to_string(), id(mail["mail"].as_str().unwrap()))).collect();
+    let users: BTreeSet<_> = ids.iter().map(|(to, _)| to.clone()).collect();
+    assert_eq!((users.len(), ids.len()), (USERS, USERS), "{ids:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_day_has_each_of_its_effects_once_although_workers_are_killed() {
     let stack = stack_or_skip!(Stack::shared());
@@ -42,16 +59,18 @@ async fn a_day_has_each_of_its_effects_once_although_workers_are_killed() {
     for topic in [&tasks, &updates] {
         kafka.create_topic(topic, 3, &[]).await;
     }
-    let catalog =
-        super::schedules::catalog(&tasks, &["task.created", "task.updated", "task.completed", "recurring.triggered", "recurring.spawned"]);
+    let types = ["task.created", "task.updated", "task.completed", "recurring.triggered", "recurring.spawned", "notification.delivered"];
+    let catalog = super::schedules::catalog(&tasks, &types);
+    let mail = MailServer::start(&[]).await;
     let app = App::start(|_| Answer::status(200)).await;
     let toml = format!(
         "catalog.dir = {:?}\nkafka.topics = [{tasks:?}]\n\
          [[handlers]]\nname = \"sync\"\nkind = \"forward\"\nevents = [\"task.*\"]\nto = {updates:?}\n\
          [[handlers]]\nname = \"next\"\nkind = \"recurrence\"\n\
-         [[handlers]]\nname = \"backend\"\nkind = \"http\"\nevents = [\"recurring.spawned\"]\nbody = \"event\"\nurl = {:?}\n",
+         [[handlers]]\nname = \"backend\"\nkind = \"http\"\nevents = [\"recurring.spawned\"]\nbody = \"event\"\nurl = {:?}\n{}",
         catalog.path(),
         app.url("/spawned"),
+        mail.as_ref().map(notifying).unwrap_or_default(),
     );
     let consumer = || Launch::role("consumer", &stack, &name, &toml);
     let producer = Launch::role("producer", &stack, &name, &toml).start_ready().await;
@@ -82,6 +101,7 @@ async fn a_day_has_each_of_its_effects_once_although_workers_are_killed() {
         spawned.values().flatten().all(|(_, due)| due == "2026-03-29T07:00:00Z"),
         "nine o'clock, on the day of the change: {spawned:?}"
     );
+    mail.iter().for_each(each_user_was_told_once);
     let copies: BTreeSet<_> = kafka.read_all(&updates).await.iter().map(|record| record.json()["event_id"].to_string()).collect();
     assert_eq!(copies.len(), USERS * 3, "every change of a task reached the clients' topic");
     for topic in [&tasks, &updates] {

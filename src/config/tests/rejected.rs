@@ -231,7 +231,7 @@ fn handlers_are_checked() {
     rejects(&hook("digest = \"8d\""), "F:6: `handlers[0].notify.digest`: 8days is more than 7d, the time that is kept free for what waits");
     rejects(
         &hook("urgent = [\"sec*\"]"),
-        "F:6: `handlers[0].notify.urgent`: `sec*` is no type pattern; a star stands for whole segments at the end",
+        "F:6: `handlers[0].notify.urgent`: `sec*` is no type pattern; a star stands for whole segments at the end, as in \"task.*\"",
     );
     for (pattern, own) in [("notification.*", "notification.due"), ("reminder.*", "reminder.sent")] {
         rejects(
