@@ -128,7 +128,7 @@ fn each_naming_scheme_names_the_topics_of_the_same_types() {
 fn every_type_has_all_that_the_contract_asks_of_it() {
     let document = Edited::new().export();
     let messages = document["components"]["messages"].as_object().unwrap();
-    assert_eq!(messages.len(), 19);
+    assert_eq!(messages.len(), 20);
     for (name, message) in messages {
         let text = |key: &str| message[key].as_str().unwrap_or_default().to_owned();
         assert!(!text("summary").is_empty() && text("x-version").contains('.'), "{name}");
