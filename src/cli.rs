@@ -3,6 +3,7 @@
 //! A new subcommand is a file with `Args` and `run(args, globals) -> anyhow::Result<Exit>`, and three lines here: its `mod`, its
 //! variant of [`Command`] and its arm in `Command::run`.
 
+pub mod audit;
 pub mod completions;
 pub mod config;
 pub mod demo;
@@ -86,6 +87,8 @@ pub enum Command {
     Events(events::Args),
     /// Compare the catalogue's topics with the brokers', and make the brokers follow it
     Topics(topics::Args),
+    /// Check that no audit record was changed or removed
+    Audit(audit::Args),
     /// Look at dead letters, and send them back
     Dlq(dlq::Args),
     /// Show which schedules there are, and when they fire
@@ -113,6 +116,7 @@ impl Command {
             Self::Config(args) => config::run(args, &globals),
             Self::Events(args) => events::run(args, &globals).await,
             Self::Topics(args) => topics::run(args, &globals).await,
+            Self::Audit(args) => audit::run(args, &globals).await,
             Self::Dlq(args) => dlq::run(args, &globals).await,
             Self::Schedule(args) => schedule::run(args, &globals).await,
             Self::Reminders(args) => reminders::run(args, &globals).await,

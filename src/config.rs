@@ -3,6 +3,8 @@
 //! Layers, later ones win: the embedded `config/default.toml`, each `-c FILE`, `WORKER_A__B` environment variables,
 //! `--set a.b=value` and flags. Tables merge, arrays replace. Every problem is reported at once, with its origin.
 
+pub mod analytics;
+pub mod audit;
 pub mod condition;
 pub mod dapr;
 pub mod engine;
@@ -11,11 +13,13 @@ pub mod http;
 pub mod kafka;
 pub mod notify;
 pub mod oidc;
+pub mod points;
 pub mod redis;
 pub mod reminder;
 pub mod retry;
 pub mod schedules;
 pub mod secret;
+pub mod security;
 pub mod subscription;
 pub mod sync;
 pub mod units;

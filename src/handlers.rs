@@ -1,28 +1,39 @@
 //! The handler kinds that configuration can bind.
 
+pub mod analytics;
+pub mod audit;
 pub mod forward;
 pub mod http;
 pub mod log;
 pub mod notify;
 pub mod outlet;
+pub mod points;
 pub mod recurrence;
 pub mod reminder;
+pub mod security;
+pub mod stats;
 
 use std::{collections::BTreeSet, sync::Arc};
 
+use chrono_tz::Tz;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use reqwest::{Client, Url, header::HeaderValue};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use self::{
+    analytics::AnalyticsHandler,
+    audit::AuditHandler,
     forward::ForwardHandler,
     http::{HttpHandler, Manner, Target, answer::Table, client::client, discover::App, routes::Current},
     log::LogHandler,
     notify::{NotifyHandler, Postman},
     outlet::Outlet,
+    points::PointsHandler,
     recurrence::RecurrenceHandler,
     reminder::{ReminderHandler, Shelf},
+    security::SecurityHandler,
+    stats::{Page, Pages},
 };
 use crate::{
     calendar,
@@ -31,12 +42,17 @@ use crate::{
         handlers::{HandlerConfig, HandlerKind},
         notify::NotifyConfig,
     },
+    engine::ports::StoreError,
     event::{catalog::Catalog, pattern::matches},
     handler::{Binding, DynHandler, Registry},
     health::{Health, Part, Reporter},
-    reminders::fact,
     retry::Schedules,
-    store::outbox::{self, Outbox},
+    store::{
+        self,
+        accounts::Accounts,
+        outbox::{self, Outbox},
+    },
+    telemetry::Metrics,
 };
 
 /// A handler that cannot be made.
@@ -49,6 +65,14 @@ pub enum BuildError {
         name: String,
         /// What is wrong, without secrets.
         problem: String,
+    },
+    /// The store's address is none.
+    #[error("handler `{name}`: {error}")]
+    Store {
+        /// The handler.
+        name: String,
+        /// What is wrong with it, without secrets.
+        error: StoreError,
     },
     /// The TLS library cannot be set up.
     #[error("handler `{name}`: {error}")]
@@ -65,6 +89,7 @@ impl BuildError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Config { .. } => "config",
+            Self::Store { .. } => "store",
             Self::Client { .. } => "client",
         }
     }
@@ -77,11 +102,22 @@ pub struct Handlers {
     shelf: Option<Shelf>,
 }
 
-/// A handler; with routes, of an app that told them.
+/// A handler; with routes, of an app that told them; with what it shows on `/stats`.
 struct Made {
     binding: Binding,
     app: Option<(App, Current)>,
     postman: Option<Postman>,
+    page: Option<Arc<dyn Page>>,
+}
+
+/// What handlers are made with.
+struct Workshop<'a> {
+    config: &'a Config,
+    catalog: &'a Catalog,
+    health: &'a Health,
+    metrics: &'a Metrics,
+    outlet: &'a Outlet,
+    shelf: Option<&'a Shelf>,
 }
 
 /// Makes every configured handler, in the order of the file, names and patterns resolved through the catalogue's aliases.
@@ -91,7 +127,7 @@ struct Made {
 ///
 /// # Errors
 /// Where an entry lacks what its kind needs, or a name is taken twice.
-pub async fn build(config: &Config, catalog: &Catalog, health: &Health) -> Result<Handlers, BuildError> {
+pub async fn build(config: &Config, catalog: &Catalog, health: &Health, metrics: &Metrics) -> Result<Handlers, BuildError> {
     let mut names = BTreeSet::new();
     for entry in &config.handlers {
         if !names.insert(&entry.name) {
@@ -100,8 +136,9 @@ pub async fn build(config: &Config, catalog: &Catalog, health: &Health) -> Resul
     }
     let outlet = Outlet::default();
     let shelf = Shelf::wanted(&config.handlers);
-    let made = config.handlers.iter().map(|entry| make(entry, config, catalog, health, &outlet, shelf.as_ref()));
-    Ok(Handlers { made: futures_util::future::try_join_all(made).await?, outlet, shelf })
+    let workshop = Workshop { config, catalog, health, metrics, outlet: &outlet, shelf: shelf.as_ref() };
+    let made = futures_util::future::try_join_all(config.handlers.iter().map(|entry| workshop.make(entry))).await?;
+    Ok(Handlers { made, outlet, shelf })
 }
 
 impl Handlers {
@@ -113,6 +150,11 @@ impl Handlers {
     /// Where these handlers' reminders wait, where one of them has any; to be opened before the first run.
     pub fn shelf(&self) -> Option<&Shelf> {
         self.shelf.as_ref()
+    }
+
+    /// What the handlers show on `/stats`, by their names.
+    pub fn pages(&self) -> Pages {
+        self.made.iter().filter_map(|made| Some((Arc::clone(&made.binding.name), Arc::clone(made.page.as_ref()?)))).collect()
     }
 
     /// The handlers with the topics that their apps want now; one whose app wants nothing is left out.
@@ -164,56 +206,83 @@ pub fn topics(registry: &Registry, catalog: &Catalog) -> BTreeSet<Arc<str>> {
     topics
 }
 
-async fn make(
-    entry: &HandlerConfig,
-    config: &Config,
-    catalog: &Catalog,
-    health: &Health,
-    outlet: &Outlet,
-    shelf: Option<&Shelf>,
-) -> Result<Made, BuildError> {
-    let mut postman = None;
-    let (handler, app): (Arc<dyn DynHandler>, _) = match entry.kind {
-        HandlerKind::Log => (Arc::new(LogHandler::new(entry.name.as_str())), None),
-        HandlerKind::Forward => {
-            let missing = || BuildError::Config { name: entry.name.clone(), problem: "kind `forward` needs `to`, a topic".to_owned() };
-            let to = entry.to.as_deref().ok_or_else(missing)?;
-            (Arc::new(ForwardHandler::new(catalog.topic(to).unwrap_or(to), outlet.clone())), None)
-        }
-        HandlerKind::Recurrence => {
-            let zone = calendar::zone(&entry.timezone);
-            let zone = zone.map_err(|problem| BuildError::Config { name: entry.name.clone(), problem: format!("`timezone` {problem}") })?;
-            (Arc::new(RecurrenceHandler::new(zone, entry.repeat_from, outlet.clone())), None)
-        }
-        HandlerKind::Reminder => (Arc::new(ReminderHandler::new(shelf.cloned().unwrap_or_default())), None),
-        HandlerKind::Notify => {
-            let problem = |problem: String| BuildError::Config { name: entry.name.clone(), problem };
-            let outbox = outbox(entry, config, catalog).await.map_err(problem)?;
-            postman = outbox.clone().map(|outbox| Postman::new(entry.name.as_str().into(), outbox, outlet.clone()));
-            let made = NotifyHandler::new(entry, Schedules::new(&config.retry), catalog, outlet.clone(), outbox);
-            (Arc::new(made.map_err(problem)?), None)
-        }
-        HandlerKind::Http => {
-            let report = health.part(Part::App(entry.name.as_str().into()));
-            let http = client().map_err(|error| BuildError::Client { name: entry.name.clone(), error: error.to_string() })?;
-            let (target, app) = target(entry, config, &http, &report).await?;
-            let table = if entry.strict_dapr { Table::Dapr } else { Table::Forgiving };
-            let manner = Manner { body: entry.body, table, token: token(entry)?, timeout: entry.timeout };
-            (Arc::new(HttpHandler::new(http, target, manner, report)), app)
-        }
-    };
-    let binding = Binding {
-        name: entry.name.as_str().into(),
-        events: wanted(entry, catalog),
-        topics: Vec::new(),
-        timeout: entry.timeout,
-        concurrency: entry.concurrency.unwrap_or(match entry.kind {
-            HandlerKind::Notify => notify::CONCURRENCY.min(config.engine.concurrency),
-            _ => config.engine.concurrency,
-        }),
-        handler,
-    };
-    Ok(Made { binding, app, postman })
+impl Workshop<'_> {
+    async fn make(&self, entry: &HandlerConfig) -> Result<Made, BuildError> {
+        let (mut app, mut page, mut postman) = (None, None, None);
+        let handler: Arc<dyn DynHandler> = match entry.kind {
+            HandlerKind::Log => Arc::new(LogHandler::new(entry.name.as_str())),
+            HandlerKind::Forward => {
+                let to = entry.to.as_deref().ok_or_else(|| problem(entry, "kind `forward` needs `to`, a topic"))?;
+                Arc::new(ForwardHandler::new(self.catalog.topic(to).unwrap_or(to), self.outlet.clone()))
+            }
+            HandlerKind::Recurrence => Arc::new(RecurrenceHandler::new(zone(entry)?, entry.repeat_from, self.outlet.clone())),
+            HandlerKind::Reminder => Arc::new(ReminderHandler::new(self.shelf.cloned().unwrap_or_default())),
+            HandlerKind::Notify => {
+                let outbox = outbox(entry, self.config, self.catalog).await.map_err(|why| problem(entry, &why))?;
+                postman = outbox.clone().map(|outbox| Postman::new(entry.name.as_str().into(), outbox, self.outlet.clone()));
+                let made = NotifyHandler::new(entry, Schedules::new(&self.config.retry), self.catalog, self.outlet.clone(), outbox);
+                Arc::new(made.map_err(|why| problem(entry, &why))?)
+            }
+            HandlerKind::Points => {
+                let config = entry.points.clone().unwrap_or_default();
+                let points = PointsHandler::new(&entry.name, config, zone(entry)?, self.accounts(entry)?, self.outlet.clone());
+                let points = Arc::new(points.map_err(|why| problem(entry, &why))?);
+                page = Some(Arc::clone(&points) as Arc<dyn Page>);
+                points
+            }
+            HandlerKind::Audit => {
+                let config = entry.audit.clone().unwrap_or_default();
+                Arc::new(AuditHandler::new(&entry.name, &config, self.outlet.clone()).map_err(|why| problem(entry, &why))?)
+            }
+            HandlerKind::Analytics => {
+                let tally = store::tally(&self.config.store, self.config.group_id(), self.metrics);
+                let tally = tally.map_err(|error| BuildError::Store { name: entry.name.clone(), error })?;
+                let config = entry.analytics.clone().unwrap_or_default();
+                let analytics = Arc::new(AnalyticsHandler::new(&entry.name, config, zone(entry)?, tally, self.metrics.clone()));
+                page = Some(Arc::clone(&analytics) as Arc<dyn Page>);
+                analytics
+            }
+            HandlerKind::Security => {
+                let (config, outlet, metrics) = (entry.security.clone().unwrap_or_default(), self.outlet.clone(), self.metrics.clone());
+                Arc::new(SecurityHandler::new(&entry.name, &config, &self.config.app_id, self.accounts(entry)?, outlet, metrics))
+            }
+            HandlerKind::Http => {
+                let report = self.health.part(Part::App(entry.name.as_str().into()));
+                let http = client().map_err(|error| BuildError::Client { name: entry.name.clone(), error: error.to_string() })?;
+                let (target, found) = target(entry, self.config, &http, &report).await?;
+                app = found;
+                let table = if entry.strict_dapr { Table::Dapr } else { Table::Forgiving };
+                let manner = Manner { body: entry.body, table, token: token(entry)?, timeout: entry.timeout };
+                Arc::new(HttpHandler::new(http, target, manner, report))
+            }
+        };
+        let binding = Binding {
+            name: entry.name.as_str().into(),
+            events: wanted(entry, self.catalog),
+            topics: Vec::new(),
+            timeout: entry.timeout,
+            concurrency: entry.concurrency.unwrap_or(match entry.kind {
+                HandlerKind::Notify => notify::CONCURRENCY.min(self.config.engine.concurrency),
+                _ => self.config.engine.concurrency,
+            }),
+            handler,
+        };
+        Ok(Made { binding, app, page, postman })
+    }
+
+    fn accounts(&self, entry: &HandlerConfig) -> Result<Accounts, BuildError> {
+        let store = store::accounts(&self.config.store, self.config.group_id(), self.metrics);
+        let store = store.map_err(|error| BuildError::Store { name: entry.name.clone(), error })?;
+        Ok(Accounts::new(store, self.config.store.retention))
+    }
+}
+
+fn problem(entry: &HandlerConfig, problem: &str) -> BuildError {
+    BuildError::Config { name: entry.name.clone(), problem: problem.to_owned() }
+}
+
+fn zone(entry: &HandlerConfig) -> Result<Tz, BuildError> {
+    calendar::zone(&entry.timezone).map_err(|why| problem(entry, &format!("`timezone` {why}")))
 }
 
 /// Where a `notify` handler's messages wait, where they do.
@@ -242,7 +311,7 @@ async fn target(
     http: &Client,
     report: &Reporter,
 ) -> Result<(Target, Option<(App, Current)>), BuildError> {
-    let problem = |problem: &str| BuildError::Config { name: entry.name.clone(), problem: problem.to_owned() };
+    let problem = |text: &str| problem(entry, text);
     match (&entry.url, &entry.discover) {
         (Some(url), None) => {
             // Until the first event shows it, an app is taken to be there.
@@ -301,23 +370,14 @@ fn parse_url(text: &str) -> Result<Url, String> {
     }
 }
 
-/// The types that a handler reacts to: its kind's own, else those of its patterns.
+/// The types that a handler reacts to: those of its patterns, else its kind's own.
 pub fn wanted(entry: &HandlerConfig, catalog: &Catalog) -> Vec<String> {
-    match entry.kind {
-        HandlerKind::Recurrence => vec![recurrence::CAUSE.to_owned()],
-        HandlerKind::Reminder => fact::CAUSES.map(str::to_owned).to_vec(),
-        HandlerKind::Notify => {
-            let defaults = entry.events == ["*"];
-            let events = if defaults { NotifyConfig::EVENTS.map(str::to_owned).to_vec() } else { patterns(&entry.events, catalog) };
-            let puts_off = entry.notify.as_ref().is_some_and(NotifyConfig::puts_off);
-            events.into_iter().chain(puts_off.then(|| notify::DUE.to_owned())).collect()
-        }
-        _ => patterns(&entry.events, catalog),
-    }
+    let puts_off = entry.notify.as_ref().is_some_and(NotifyConfig::puts_off);
+    patterns(&entry.events(), catalog).into_iter().chain(puts_off.then(|| notify::DUE.to_owned())).collect()
 }
 
 /// Patterns with the catalogue's own names: an alias becomes its type, and a pattern with a star also covers types one of whose aliases it covers.
-pub fn patterns(events: &[String], catalog: &Catalog) -> Vec<String> {
+pub fn patterns(events: &[&str], catalog: &Catalog) -> Vec<String> {
     let mut resolved: Vec<String> = Vec::new();
     let mut add = |pattern: &str| {
         if !resolved.iter().any(|known| known == pattern) {

@@ -21,6 +21,7 @@ pub mod store;
 pub mod publish;
 pub mod sync;
 pub mod dlq;
+pub mod audit;
 pub mod handlers;
 pub mod ticks;
 pub mod sidecar;

@@ -1,5 +1,6 @@
 //! Where what happened is remembered: finished events, failed events, who owns which partition. In Redis, or in this process.
 
+pub mod accounts;
 pub mod measured;
 pub mod memory;
 pub mod outbox;
@@ -8,11 +9,14 @@ pub mod redis;
 pub mod reminders;
 pub mod ticks;
 pub mod state;
+pub mod tally;
 
 use std::sync::Arc;
 
 use self::{
+    accounts::{AccountStore, MemoryAccounts},
     reminders::MemoryReminders,
+    tally::{MemoryTally, TallyStore},
     ticks::{MemoryTicks, TickStore},
 };
 use crate::{
@@ -40,6 +44,28 @@ pub async fn connect(config: &StoreConfig, group: &str, metrics: &Metrics) -> Re
         Err(error @ StoreError::Refused(_)) => Err(error),
         Ok(()) | Err(_) => Ok(Arc::new(store)),
     }
+}
+
+/// Where handlers count by day: the store that `store.url` names, measured. Connects when first used.
+///
+/// # Errors
+/// As [`accounts`].
+pub fn tally(config: &StoreConfig, group: &str, metrics: &Metrics) -> Result<Arc<dyn TallyStore>, StoreError> {
+    Ok(match config.is_memory() {
+        true => Arc::new(measured::Measured::new(MemoryTally::default(), metrics)),
+        false => Arc::new(measured::Measured::new(redis::RedisStore::new(redis::RedisOptions::new(config, group))?, metrics)),
+    })
+}
+
+/// Where handlers keep what they remember of users and others: the store that `store.url` names, measured. Connects when first used.
+///
+/// # Errors
+/// [`StoreError::Refused`]: the address is none, or needs what this build lacks.
+pub fn accounts(config: &StoreConfig, group: &str, metrics: &Metrics) -> Result<Arc<dyn AccountStore>, StoreError> {
+    Ok(match config.is_memory() {
+        true => Arc::new(measured::Measured::new(MemoryAccounts::default(), metrics)),
+        false => Arc::new(measured::Measured::new(redis::RedisStore::new(redis::RedisOptions::new(config, group))?, metrics)),
+    })
 }
 
 /// Where the ticks of schedules are claimed: the store that `store.url` names, for every replica of the group, or this process alone.

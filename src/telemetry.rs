@@ -11,6 +11,15 @@ use prometheus::{
 /// Buckets of durations in seconds: a loopback call to a long run.
 const SECONDS: &[f64] = &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0];
 
+/// Buckets of what takes people minutes to weeks, in seconds.
+const DAYS: &[f64] = &[60.0, 300.0, 900.0, 3600.0, 14_400.0, 43_200.0, 86_400.0, 259_200.0, 604_800.0, 1_209_600.0, 2_592_000.0];
+
+/// This machine's name, or the pod's; `worker` where it has none.
+pub fn host() -> String {
+    let name = std::env::var("HOSTNAME").or_else(|_| std::fs::read_to_string("/etc/hostname")).unwrap_or_default();
+    if name.trim().is_empty() { "worker".to_owned() } else { name.trim().to_owned() }
+}
+
 /// Every metric of a process. Made once by the role and passed down; there is no global one.
 #[derive(Clone)]
 #[expect(missing_docs, reason = "each field is the metric of its name with the prefix worker_, documented by its help text below")]
@@ -59,6 +68,10 @@ pub struct Metrics {
     pub lost_to_retention: IntCounterVec,
     pub foreign_commit_maps: IntCounter,
     pub keys_not_user_id: IntCounterVec,
+    pub analytics_events: IntCounterVec,
+    pub time_to_complete: Histogram,
+    pub active_users: IntGaugeVec,
+    pub security_alerts: IntCounterVec,
 }
 
 /// Registers families one by one; a name used twice is a mistake of this file, found by any test that makes [`Metrics`].
@@ -103,8 +116,8 @@ impl Families {
         self.add(GaugeVec::new(Opts::new(name, help), labels))
     }
 
-    fn histogram(&self, name: &str, help: &str) -> Histogram {
-        self.add(Histogram::with_opts(HistogramOpts::new(name, help).buckets(SECONDS.to_vec())))
+    fn histogram(&self, name: &str, help: &str, buckets: &[f64]) -> Histogram {
+        self.add(Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec())))
     }
 
     fn histograms(&self, name: &str, help: &str, labels: &[&str]) -> HistogramVec {
@@ -176,8 +189,11 @@ impl Metrics {
             schedule_failures: f.counters("worker_schedule_failures_total", "Ticks given up after their last retry.", &["schedule"]),
             reminders_pending: f.gauge("worker_reminders_pending", "Tasks of the whole group with reminders to come."),
             reminders_fired: f.counters("worker_reminders_fired_total", "Reminders published as reminder.due.", &["reminder_type"]),
-            reminder_lateness: f
-                .histogram("worker_reminder_lateness_seconds", "From a reminder's time to its acknowledgement by the brokers."),
+            reminder_lateness: f.histogram(
+                "worker_reminder_lateness_seconds",
+                "From a reminder's time to its acknowledgement by the brokers.",
+                SECONDS,
+            ),
             notifications: f.counters(
                 "worker_notifications_total",
                 "Messages to users by result: delivered, deferred, bounced, failed.",
@@ -196,6 +212,22 @@ impl Metrics {
             foreign_commit_maps: f
                 .counter("worker_foreign_commit_maps_total", "Commit metadata that was not ours or was damaged, read as none."),
             keys_not_user_id: f.counters("worker_keys_not_user_id_total", "Records whose key is not their event's user_id.", &["topic"]),
+            analytics_events: f.counters(
+                "worker_analytics_events_total",
+                "Events that an analytics handler counted, knew already, or could not count.",
+                &["event_type", "result"],
+            ),
+            time_to_complete: f.histogram(
+                "worker_time_to_complete_seconds",
+                "From a task's creation to its completion, as an analytics handler counted it.",
+                DAYS,
+            ),
+            active_users: f.gauges(
+                "worker_active_users",
+                "Users who logged in today, and in the last 30 days; the same on every replica.",
+                &["handler", "window"],
+            ),
+            security_alerts: f.counters("worker_security_alerts_total", "Alerts that a security handler published.", &["rule"]),
             registry: f.registry,
             heads: f.heads.into_inner().into(),
         }

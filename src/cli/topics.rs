@@ -16,7 +16,7 @@ use self::{
 };
 use super::{Exit, Format, Globals, out};
 use crate::{
-    config::Loaded,
+    config::{Loaded, handlers::HandlerConfig},
     event::{Catalog, record::TopicPartition},
     kafka::{KafkaError, client::Clients, topics::TopicAdmin},
     roles::{self, RunError},
@@ -138,7 +138,7 @@ fn wanted(loaded: &Loaded, catalog: &Catalog, profile: &str) -> Result<Vec<Wante
         return Err(RunError::Usage(format!("the catalogue has no profile `{profile}`; it has {}", known.join(", "))));
     };
     let config = &loaded.config;
-    let forwarded = config.handlers.iter().filter_map(|handler| handler.to.as_ref());
+    let forwarded = config.handlers.iter().filter_map(HandlerConfig::writes_to);
     let extra = config.kafka.topics.iter().flatten().chain(forwarded).map(|topic| catalog.topic(topic).unwrap_or(topic));
     let wanted = plan::wanted(&specs, replication, &config.dlq.topic, extra);
     match wanted.iter().find(|topic| catalog.gone().contains(&topic.spec.name)) {

@@ -5,9 +5,13 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::{
+    analytics::AnalyticsConfig,
+    audit::AuditConfig,
     notify::NotifyConfig,
-    reminder::ReminderConfig,
+    points::PointsConfig,
+    reminder::{self, ReminderConfig},
     secret::{Secret, SecretUrl},
+    security::SecurityConfig,
 };
 
 /// One `[[handlers]]` entry.
@@ -18,12 +22,19 @@ pub struct HandlerConfig {
     pub name: String,
     /// Which kind, and the keys of that kind.
     pub kind: HandlerKind,
-    /// Type patterns, aliases match too; default: every type.
-    #[serde(default = "every_type")]
-    pub events: Vec<String>,
+    /// Type patterns, aliases match too; default: what the kind reacts to ([`HandlerConfig::events`]).
+    pub events: Option<Vec<String>>,
     /// Of `forward`: the topic that gets a copy of each event.
     pub to: Option<String>,
-    /// Of `recurrence`: the zone of users whose events name none.
+    /// Of `analytics`: how long figures are kept.
+    pub analytics: Option<AnalyticsConfig>,
+    /// Of `audit`: where records are kept, and what of events.
+    pub audit: Option<AuditConfig>,
+    /// Of `points`: what is awarded.
+    pub points: Option<PointsConfig>,
+    /// Of `security`: which logins are suspicious.
+    pub security: Option<SecurityConfig>,
+    /// Of `recurrence` and `points`: the zone of users whose events name none. Of `analytics`: whose days are counted.
     #[serde(default = "utc")]
     pub timezone: String,
     /// Of `recurrence`: what the next time is counted from.
@@ -57,6 +68,21 @@ pub struct HandlerConfig {
     pub timeout: Duration,
     /// Runs of this handler at once; default: `engine.concurrency`, of `notify` 10.
     pub concurrency: Option<usize>,
+}
+
+impl HandlerConfig {
+    /// Type patterns: the configured ones, else what the kind reacts to.
+    pub fn events(&self) -> Vec<&str> {
+        match &self.events {
+            Some(events) => events.iter().map(String::as_str).collect(),
+            None => self.kind.reacts_to().to_vec(),
+        }
+    }
+
+    /// The topic that it writes what are no events of its own to.
+    pub fn writes_to(&self) -> Option<&String> {
+        self.to.as_ref().or_else(|| self.audit.as_ref()?.topic.as_ref())
+    }
 }
 
 /// One `[[handlers.routes]]` entry: a subscription, as an app would tell it at `/dapr/subscribe`.
@@ -116,6 +142,52 @@ pub enum HandlerKind {
     Reminder,
     /// A mail, or a request to a webhook, for the event's user.
     Notify,
+    /// Points for completed tasks.
+    Points,
+    /// A record of each event that shows when it is removed.
+    Audit,
+    /// Figures by day.
+    Analytics,
+    /// Alerts for suspicious logins.
+    Security,
+}
+
+/// What an `analytics` handler counts.
+const COUNTED: [&str; 10] = [
+    "task.created",
+    "task.completed",
+    "user.logged_in",
+    "points.awarded",
+    "recurring.triggered",
+    "reminder.sent",
+    "reminder.failed",
+    "notification.delivered",
+    "notification.failed",
+    "notification.bounced",
+];
+
+impl HandlerKind {
+    /// The types that it handles where `events` is not given.
+    pub fn reacts_to(self) -> &'static [&'static str] {
+        match self {
+            Self::Log | Self::Http | Self::Forward => &["*"],
+            Self::Recurrence | Self::Points => &["task.completed"],
+            Self::Reminder => &reminder::CAUSES,
+            Self::Notify => &NotifyConfig::EVENTS,
+            Self::Audit => &["task.deleted"],
+            Self::Analytics => &COUNTED,
+            Self::Security => &["user.logged_in"],
+        }
+    }
+
+    /// The type that it publishes itself, and so must not react to.
+    pub fn causes(self) -> Option<&'static str> {
+        match self {
+            Self::Points => Some("points.awarded"),
+            Self::Security => Some("security.alert"),
+            _ => None,
+        }
+    }
 }
 
 /// What a recurring task's next time is counted from.
@@ -142,10 +214,6 @@ pub enum HttpBody {
 
 fn utc() -> String {
     "UTC".to_owned()
-}
-
-fn every_type() -> Vec<String> {
-    vec!["*".to_owned()]
 }
 
 fn one_minute() -> Duration {

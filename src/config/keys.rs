@@ -150,15 +150,19 @@ const HANDLER: &[Key] = &[
     required("name", Kind::Text, "unique: a metric label, and part of every retry and dead letter"),
     required(
         "kind",
-        Kind::Choice(&["log", "http", "forward", "recurrence", "reminder", "notify"]),
-        "a log line per event, delivery to an app, a copy on another topic, the next occurrence, reminders when they are due, or a message to the user",
+        Kind::Choice(&["log", "http", "forward", "recurrence", "reminder", "notify", "points", "audit", "analytics", "security"]),
+        "what it does: log, http and forward hand events on, the others are jobs of the product's own",
     ),
-    entry("events", Kind::Texts, "[\"*\"]", "type patterns such as task.*"),
+    key("events", Kind::Texts, "type patterns such as task.*; default: every type, or those that the kind is for"),
     key("to", Kind::Text, "forward: the topic that gets a copy of each event"),
-    entry("timezone", Kind::Text, "\"UTC\"", "recurrence: the zone of users whose events name none"),
+    entry("timezone", Kind::Text, "\"UTC\"", "recurrence, points: the zone of users whose events name none; analytics: whose days"),
+    key("analytics", Kind::Table(ANALYTICS), "analytics: how long figures are kept"),
     entry("repeat_from", Kind::Choice(&["due", "completion"]), "\"due\"", "recurrence: what a task's next time is counted from"),
     key("reminder", Kind::Table(REMINDER), "keys of kind reminder"),
     key("notify", Kind::Table(NOTIFY), "notify: how users are told"),
+    key("audit", Kind::Table(AUDIT), "audit: where records are kept, and what of events"),
+    key("points", Kind::Table(POINTS), "points: what is awarded for what"),
+    key("security", Kind::Table(SECURITY), "security: which logins are suspicious"),
     key("url", Kind::SecretUrl, "http: where events are POSTed"),
     key("discover", Kind::SecretUrl, "http: an app whose routes are read from /dapr/subscribe, instead of url"),
     entry("discover_every", Kind::Duration, "\"1m\"", "discover: how often the routes are read again; SIGHUP reads them at once"),
@@ -199,6 +203,53 @@ const REMINDER: &[Key] = &[entry(
     "\"1d\"",
     "how long removed and fired reminders, and moved due dates, are kept for what comes late",
 )];
+
+/// The keys of `[handlers.analytics]`.
+const ANALYTICS: &[Key] = &[
+    entry("keep", Kind::Duration, "\"90d\"", "how long a day's figures are kept"),
+    entry("late", Kind::Duration, "\"8d\"", "how long after its end a day is still added to; its events are known for as long"),
+];
+
+/// The keys of `[handlers.security]`.
+const SECURITY: &[Key] = &[
+    key("key", Kind::Secret, "what addresses and devices are hashed with; default: app_id, which others may know"),
+    key("rules", Kind::Texts, "new_device, new_network, user_failures, address_failures, address_users, user_logins; default: all"),
+    entry("window", Kind::Duration, "\"10m\"", "what counts as at once"),
+    entry("user_failures", Kind::Integer(2, 1000), "5", "failed logins of one user in a window that are too many"),
+    entry("address_failures", Kind::Integer(2, 1000), "20", "failed logins from one address in a window that are too many"),
+    entry("address_users", Kind::Integer(2, 1000), "10", "users from one address in a window that are too many"),
+    entry("user_logins", Kind::Integer(2, 1000), "20", "logins of one user in a window that nobody makes"),
+    entry("remember", Kind::Duration, "\"90d\"", "how long a device or network is known after it was seen last"),
+];
+
+/// The keys of `[handlers.audit]`.
+const AUDIT: &[Key] = &[
+    key("dir", Kind::Text, "folder of the files; default: audit, where there is no topic"),
+    key("topic", Kind::Text, "topic of the records, beside or instead of files"),
+    entry("max_size", Kind::Size, "\"64MiB\"", "a file that is longer gets no more records; each day begins one as well"),
+    entry("content", Kind::Choice(&["full", "digest"]), "\"full\"", "all of the event, or the SHA-256 of its bytes"),
+];
+
+/// The keys of `[handlers.points]`.
+const POINTS: &[Key] = &[
+    entry("points", Kind::Integer(0, 1_000_000), "10", "for each event"),
+    entry("streak_bonus", Kind::Integer(0, 1_000_000), "2", "more for a day's first event, for each day of the streak before it"),
+    entry("streak_days", Kind::Integer(1, 365), "7", "days of a streak that count, at most"),
+    entry("top", Kind::Integer(0, 1000), "10", "users on the leaderboard of /stats; 0: none"),
+    key("rules", Kind::Tables(POINTS_RULE), "more points for some events"),
+];
+
+/// The keys of one `[[handlers.points.rules]]`.
+const POINTS_RULE: &[Key] = &[
+    entry(
+        "match",
+        Kind::Text,
+        "\"\"",
+        "a CEL expression about event, with id, type, user_id, time, data: event.data.priority == \"high\"; empty: always",
+    ),
+    required("points", Kind::Integer(1, 1_000_000), "how many"),
+    required("reason", Kind::Text, "what for, as points.awarded tells it"),
+];
 
 /// The keys of one `[[handlers.routes]]`.
 const ROUTE: &[Key] = &[

@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+/// The types that schedule, move and remove reminders.
+pub const CAUSES: [&str; 5] = ["reminder.scheduled", "reminder.cancelled", "task.updated", "task.completed", "task.deleted"];
+
 /// One `[handlers.reminder]`, below its `[[handlers]]`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]

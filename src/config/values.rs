@@ -94,6 +94,7 @@ fn check_entries(entries: &mut Vec<Value>, keys: &'static [Key], path: &str, pro
             // A stand-in keeps the entry readable for the other checks; the problem above stops the start.
             let stand_in = match key.kind {
                 Kind::Choice(words) if key.required => words.first().map(|word| ValueKind::from(*word)),
+                Kind::Integer(least, _) if key.required => Some(ValueKind::I64(least)),
                 _ if key.required => Some(ValueKind::from(format!("{path} without {}", key.name))),
                 _ => key.default.and_then(|default| env::inline(default, "default").ok()).map(|value| value.kind),
             };

@@ -13,9 +13,6 @@ use crate::{
     outcome::{Failure, Handled, HandlerResult},
 };
 
-/// What it reacts to.
-pub const CAUSE: &str = "task.completed";
-
 /// Fields of the task that its next occurrence has as well, where the event carries them.
 const KEPT: [&str; 6] = ["recurring_pattern", "timezone", "title", "description", "priority", "tags"];
 

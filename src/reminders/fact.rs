@@ -6,8 +6,7 @@ use serde_json::Value;
 use super::task::{Moved, Slot, Task};
 use crate::event::{Event, time};
 
-/// The types that say something.
-pub const CAUSES: [&str; 5] = ["reminder.scheduled", "reminder.cancelled", "task.updated", "task.completed", "task.deleted"];
+pub use crate::config::reminder::CAUSES;
 
 /// Furthest that a reminder may be scheduled ahead of its event's time: beyond it somebody mistook a unit or a year.
 const FURTHEST: Months = Months::new(120);

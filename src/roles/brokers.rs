@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, convert::Infallible, sync::Arc, time::Duration}
 
 use super::RunError;
 use crate::{
-    config::Config,
+    config::{Config, handlers::HandlerConfig},
     engine::ports::{OffsetSink, Publisher},
     event::Catalog,
     health::Reporter,
@@ -139,7 +139,7 @@ impl Brokers {
 fn embedded_topics(config: &Config, catalog: &Catalog, read: &[String]) -> BTreeMap<String, i32> {
     let declared = catalog.topic_specs("local").unwrap_or_default();
     let mut topics: BTreeMap<String, i32> = declared.into_iter().map(|spec| (spec.name.to_string(), spec.partitions)).collect();
-    let forwarded = config.handlers.iter().filter_map(|handler| handler.to.as_ref());
+    let forwarded = config.handlers.iter().filter_map(HandlerConfig::writes_to);
     let synced = config.sync.is_on().then_some(&config.sync.topic);
     for topic in read.iter().chain([&config.dlq.topic]).chain(forwarded).chain(synced) {
         topics.entry(topic.clone()).or_insert(PARTITIONS);

@@ -11,7 +11,7 @@ use crate::{
     engine::{self, Clock, Drained, Engine, EngineError, Parts},
     event::{Catalog, Decoder},
     handler::Registry,
-    handlers::{self, Handlers},
+    handlers::{self, Handlers, stats::Stats},
     health::{Health, Part},
     kafka::{
         reader::KafkaReader,
@@ -21,7 +21,7 @@ use crate::{
     retry::Schedules,
     shutdown::Shutdown,
     store,
-    telemetry::Metrics,
+    telemetry::{self, Metrics},
 };
 
 /// The group is left within this time, or left to find out by itself.
@@ -38,13 +38,14 @@ pub(crate) struct Consumer {
     options: Options,
     health: Health,
     metrics: Metrics,
+    stats: Stats,
 }
 
 impl Consumer {
     /// A consumer of that configuration and catalogue.
     pub(crate) fn new(config: Config, catalog: Arc<Catalog>, options: Options) -> Self {
         let (health, metrics) = (Health::new(), Metrics::new(Role::Consumer.name()));
-        Self { config, catalog, options, health, metrics }
+        Self { config, catalog, options, health, metrics, stats: Stats::default() }
     }
 
     /// Its configuration.
@@ -52,10 +53,10 @@ impl Consumer {
         &self.config
     }
 
-    /// Shares the metrics and the health page of another role in this process.
+    /// Shares the metrics, the health page and the statistics of another role in this process.
     #[must_use]
-    pub(crate) fn sharing(mut self, health: Health, metrics: Metrics) -> Self {
-        (self.health, self.metrics) = (health, metrics);
+    pub(crate) fn sharing(mut self, health: Health, metrics: Metrics, stats: Stats) -> Self {
+        (self.health, self.metrics, self.stats) = (health, metrics, stats);
         self
     }
 
@@ -65,7 +66,7 @@ impl Consumer {
     /// A port in use, a refused store, a fatal client, or runs left behind at the drain's deadline.
     pub(super) async fn run(mut self, shutdown: Shutdown) -> Result<(), RunError> {
         let service = Service::bind(&self.config, Role::Consumer).await?;
-        (self.health, self.metrics) = (service.health.clone(), service.metrics.clone());
+        (self.health, self.metrics, self.stats) = (service.health.clone(), service.metrics.clone(), service.stats.clone());
         tracing::info!(kafka.brokers = self.config.kafka.brokers, catalog = %self.catalog.origin(), http.listen = service.address(), "consumer started");
         self.announce_parts();
         let work = async {
@@ -88,7 +89,11 @@ impl Consumer {
     /// The handlers, once every app has told what it wants; `None`: told to stop before.
     pub(crate) async fn wanted(&self, shutdown: &Shutdown) -> Result<Option<Handlers>, RunError> {
         tokio::select! {
-            handlers = handlers::build(&self.config, &self.catalog, &self.health) => Ok(Some(handlers.map_err(anyhow::Error::from)?)),
+            handlers = handlers::build(&self.config, &self.catalog, &self.health, &self.metrics) => {
+                let handlers = handlers.map_err(anyhow::Error::from)?;
+                self.stats.open(handlers.pages());
+                Ok(Some(handlers))
+            }
             () = shutdown.draining() => Ok(None),
         }
     }
@@ -218,10 +223,9 @@ impl Consumer {
 /// The engine's options as configured.
 fn options(config: &Config, group: &str) -> engine::Options {
     let limits = &config.engine;
-    let host = std::env::var("HOSTNAME").or_else(|_| std::fs::read_to_string("/etc/hostname")).unwrap_or_default();
     engine::Options {
         group: group.into(),
-        worker: format!("{}-{}", if host.trim().is_empty() { "worker" } else { host.trim() }, std::process::id()).into(),
+        worker: format!("{}-{}", telemetry::host(), std::process::id()).into(),
         dlq_topic: config.dlq.topic.as_str().into(),
         concurrency: limits.concurrency,
         memory: limits.memory,

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::RunError;
 use crate::{
     config::{Config, Role},
+    handlers::stats::Stats,
     health::Health,
     http::{self, ops},
     shutdown::Shutdown,
@@ -17,10 +18,11 @@ use crate::{
 /// Time for the last scrape of the ops listener at the end.
 const LAST_SCRAPE: Duration = Duration::from_secs(1);
 
-/// A role's health page and metrics, and the listener that shows them.
+/// A role's health page, metrics and statistics, and the listener that shows them.
 pub(super) struct Service {
     pub(super) health: Health,
     pub(super) metrics: Metrics,
+    pub(super) stats: Stats,
     ops: TcpListener,
 }
 
@@ -28,7 +30,7 @@ impl Service {
     /// Listens on `http.listen`.
     pub(super) async fn bind(config: &Config, role: Role) -> Result<Self, RunError> {
         let ops = http::bind("http.listen", &config.http.listen).await.map_err(anyhow::Error::from)?;
-        Ok(Self { health: Health::new(), metrics: Metrics::new(role.name()), ops })
+        Ok(Self { health: Health::new(), metrics: Metrics::new(role.name()), stats: Stats::default(), ops })
     }
 
     /// Where it listens.
@@ -40,7 +42,7 @@ impl Service {
     pub(super) async fn run(self, shutdown: &Shutdown, work: impl Future<Output = Result<(), RunError>>) -> Result<(), RunError> {
         let last = CancellationToken::new();
         let mut background = JoinSet::new();
-        background.spawn(http::serve(self.ops, ops::router(self.health.clone(), self.metrics), last.clone()));
+        background.spawn(http::serve(self.ops, ops::router(self.health.clone(), self.metrics, self.stats), last.clone()));
         let not_ready = async {
             shutdown.draining().await;
             self.health.drain();

@@ -29,7 +29,8 @@ pub(super) async fn run(config: Config, catalog: Arc<Catalog>, options: Options,
         tracing::warn!("the store is in memory: which events were handled, and their retries, are forgotten with this process");
     }
     let (health, metrics) = (service.health.clone(), service.metrics.clone());
-    let consumer = Consumer::new(config, Arc::clone(&catalog), options.clone()).sharing(health.clone(), metrics.clone());
+    let consumer =
+        Consumer::new(config, Arc::clone(&catalog), options.clone()).sharing(health.clone(), metrics.clone(), service.stats.clone());
     consumer.announce_parts();
     let work = async {
         let Some(handlers) = consumer.wanted(&shutdown).await? else { return Ok(()) };

@@ -12,10 +12,12 @@
 //! | `schedule:<name>` | hash | the schedule's latest tick, and who fires which |
 //! | `reminder:..` | | reminders: see [`reminders`] |
 //! | `outbox:<handler>:..` | | what is to go out later, see `outbox` |
+//! | `book:<handler>:..` | | what a handler keeps: `accounts`, `tally` |
 //!
 //! A call that is not answered in time is [`StoreError::Unavailable`], and Redis may still do it later: each is safe to repeat and safe to
 //! come late (a mark never goes back, a start counts once per owner, a save carries a number, a finished event stays finished).
 
+mod accounts;
 mod events;
 mod forget;
 mod lease;
@@ -26,6 +28,7 @@ mod probe;
 mod reminders;
 mod scripts;
 mod setup;
+mod tally;
 mod ticks;
 pub mod state;
 

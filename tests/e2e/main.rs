@@ -13,6 +13,10 @@ mod contract;
 mod tick_contract;
 #[path = "../contract/outbox.rs"]
 mod outbox_contract;
+#[path = "../contract/accounts.rs"]
+mod account_contract;
+#[path = "../contract/tally.rs"]
+mod tally_contract;
 #[path = "../contract/state.rs"]
 mod contract_state;
 #[path = "../contract/reminders.rs"]
@@ -21,6 +25,8 @@ mod reminder_contract;
 mod kafka_member;
 mod support;
 
+mod analytics;
+mod audit;
 mod dapr_apps;
 mod dapr_stream;
 mod dapr_subscribe;
@@ -38,9 +44,11 @@ mod main_job;
 mod notify;
 mod outbox;
 mod reminders;
+mod points;
 mod schedules;
 mod secure;
 mod tokens;
+mod security;
 mod shapes;
 mod sidecar;
 mod standalone;

@@ -156,7 +156,7 @@ pub fn catalog(topic: &str, types: &[&str]) -> tempfile::TempDir {
         let text = std::fs::read_to_string(file.path()).unwrap();
         let is_moved = types.iter().any(|name| file.file_name() == format!("{name}.yaml").as_str());
         let text = if is_moved {
-            ["task-events", "reminders", "notifications"]
+            ["task-events", "reminders", "notifications", "user-events"]
                 .iter()
                 .fold(text, |text, from| text.replace(&format!("[{from}]"), &format!("[{topic}]")))
         } else {

@@ -2,6 +2,8 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    path::Path,
+    process::Command,
     time::Duration,
 };
 
@@ -11,10 +13,11 @@ use crate::{
     stack_or_skip,
     support::{
         app::{Answer, App},
+        kafka::Record,
         mail::MailServer,
         stack::Stack,
         unique,
-        worker::Launch,
+        worker::{Launch, Worker},
     },
 };
 
@@ -51,6 +54,47 @@ fn each_user_was_told_once(mail: &MailServer) {
     assert_eq!((users.len(), ids.len()), (USERS, USERS), "{ids:?}");
 }
 
+/// What else each user does, now: another task done, one deleted, a login as always, and one that is not like them.
+fn evening(user: usize) -> Vec<Value> {
+    let event = |step: &str, kind: &str, data: Value| {
+        let task = if kind.starts_with("task.") { json!(100 + user) } else { Value::Null };
+        json!({ "event_id": format!("evening-{step}-{user}"), "event_type": kind, "user_id": format!("user-{user}"), "task_id": task,
+                "timestamp": chrono::Utc::now().to_rfc3339(), "data": data })
+    };
+    let login =
+        |network: &str, agent: &str| json!({ "login_method": "email", "ip_address": format!("{network}.{user}.7"), "user_agent": agent });
+    vec![
+        event("completed", "task.completed", json!({})),
+        event("deleted", "task.deleted", json!({ "reason": "user_requested" })),
+        event("home", "user.logged_in", login("203.0", "Mozilla/5.0")),
+        event("elsewhere", "user.logged_in", login("198.51", "curl/8.5")),
+    ]
+}
+
+/// Points and figures moved, deletions are on record, odd logins were told: each once.
+async fn check_figures_and_records(worker: &Worker, audit: &Path, tasks: &[Record]) {
+    let (status, stats) = worker.get("/stats").await.unwrap();
+    assert_eq!(status, 200, "{stats}");
+    let stats: Value = serde_json::from_str::<Value>(&stats).unwrap()["handlers"].take();
+    let board = stats["points"]["leaderboard"].as_array().unwrap();
+    assert!(board.len() == USERS && board.iter().all(|row| row["points"] == 20), "two tasks done, by each: {board:?}");
+    let figures = |name: &str| stats["figures"]["events"][name].clone();
+    assert_eq!([figures("task.completed"), figures("user.logged_in")], [USERS, 2 * USERS].map(Value::from));
+    assert_eq!(stats["figures"]["active_users"], json!({ "day": USERS, "month": USERS }));
+    let verified = Command::new(env!("CARGO_BIN_EXE_worker")).args(["audit", "verify", "-o", "json"]).arg(audit).output().unwrap();
+    assert!(verified.status.success(), "{verified:?}");
+    let lines: String = std::fs::read_dir(audit).unwrap().map(|entry| std::fs::read_to_string(entry.unwrap().path()).unwrap()).collect();
+    let on_record = |user: &usize| lines.contains(&format!("\"id\":\"evening-deleted-{user}\""));
+    assert!((0..USERS).all(|user| on_record(&user)));
+    let alerts: BTreeSet<_> = tasks
+        .iter()
+        .map(Record::json)
+        .filter(|event| event["event_type"] == "security.alert")
+        .map(|event| event["event_id"].to_string())
+        .collect();
+    assert_eq!(alerts.len(), 2 * USERS, "a new device and a new network, for each");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_day_has_each_of_its_effects_once_although_workers_are_killed() {
     let stack = stack_or_skip!(Stack::shared());
@@ -59,23 +103,33 @@ async fn a_day_has_each_of_its_effects_once_although_workers_are_killed() {
     for topic in [&tasks, &updates] {
         kafka.create_topic(topic, 3, &[]).await;
     }
-    let types = ["task.created", "task.updated", "task.completed", "recurring.triggered", "recurring.spawned", "notification.delivered"];
-    let catalog = super::schedules::catalog(&tasks, &types);
+    let here = ["task.created", "task.updated", "task.completed", "task.deleted", "recurring.triggered", "recurring.spawned"];
+    let catalog = super::schedules::catalog(
+        &tasks,
+        &[&here[..], &["user.logged_in", "points.awarded", "security.alert", "notification.delivered"]].concat(),
+    );
+    let audit = tempfile::tempdir().unwrap();
     let mail = MailServer::start(&[]).await;
     let app = App::start(|_| Answer::status(200)).await;
     let toml = format!(
         "catalog.dir = {:?}\nkafka.topics = [{tasks:?}]\n\
          [[handlers]]\nname = \"sync\"\nkind = \"forward\"\nevents = [\"task.*\"]\nto = {updates:?}\n\
          [[handlers]]\nname = \"next\"\nkind = \"recurrence\"\n\
-         [[handlers]]\nname = \"backend\"\nkind = \"http\"\nevents = [\"recurring.spawned\"]\nbody = \"event\"\nurl = {:?}\n{}",
+         [[handlers]]\nname = \"backend\"\nkind = \"http\"\nevents = [\"recurring.spawned\"]\nbody = \"event\"\nurl = {:?}\n\
+         [[handlers]]\nname = \"points\"\nkind = \"points\"\npoints.top = 50\n\
+         [[handlers]]\nname = \"figures\"\nkind = \"analytics\"\n\
+         [[handlers]]\nname = \"audit\"\nkind = \"audit\"\naudit.dir = {:?}\n\
+         [[handlers]]\nname = \"watch\"\nkind = \"security\"\nsecurity.key = \"of this test\"\n{}",
         catalog.path(),
         app.url("/spawned"),
+        audit.path(),
         mail.as_ref().map(notifying).unwrap_or_default(),
     );
     let consumer = || Launch::role("consumer", &stack, &name, &toml);
     let producer = Launch::role("producer", &stack, &name, &toml).start_ready().await;
     let (mut first, mut second) = (consumer().start_ready().await, consumer().start_ready().await);
-    let lines: String = (0..USERS).flat_map(day).map(|event| event.to_string() + "\n").collect();
+    let lines: String =
+        (0..USERS).flat_map(|user| day(user).into_iter().chain(evening(user))).map(|event| event.to_string() + "\n").collect();
     let request = reqwest::Client::new().post(producer.publish_url("/events")).header("content-type", "application/x-ndjson").body(lines);
     assert_eq!(request.send().await.unwrap().status(), 202);
 
@@ -86,6 +140,7 @@ async fn a_day_has_each_of_its_effects_once_although_workers_are_killed() {
     second.kill();
     app.wait_for(USERS, 2 * MINUTE).await;
     kafka.wait_until_committed(&name, &tasks, 2 * MINUTE).await;
+    check_figures_and_records(&third, audit.path(), &kafka.read_all(&tasks).await).await;
     assert_eq!(third.terminate(MINUTE).await, Some(0));
 
     let spawned: BTreeMap<String, BTreeSet<(String, String)>> = app.deliveries().iter().fold(BTreeMap::new(), |mut seen, delivery| {
@@ -103,7 +158,7 @@ async fn a_day_has_each_of_its_effects_once_although_workers_are_killed() {
     );
     mail.iter().for_each(each_user_was_told_once);
     let copies: BTreeSet<_> = kafka.read_all(&updates).await.iter().map(|record| record.json()["event_id"].to_string()).collect();
-    assert_eq!(copies.len(), USERS * 3, "every change of a task reached the clients' topic");
+    assert_eq!(copies.len(), USERS * 5, "every change of a task reached the clients' topic");
     for topic in [&tasks, &updates] {
         kafka.delete_topic(topic).await;
     }

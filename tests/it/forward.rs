@@ -24,7 +24,7 @@ use crate::support::{config, publisher::FakePublisher};
 async fn forwarding(publisher: Option<&Arc<FakePublisher>>) -> Handlers {
     let config = config(&[r#"handlers=[{name = "sync", kind = "forward", to = "task-updates"}]"#]);
     let catalog = Arc::new(Catalog::embedded().unwrap());
-    let handlers = handlers::build(&config, &catalog, &Health::new()).await.unwrap();
+    let handlers = handlers::build(&config, &catalog, &Health::new(), &Metrics::new("consumer")).await.unwrap();
     if let Some(publisher) = publisher {
         let publishing = Publishing::new(&config, catalog, Arc::clone(publisher) as _, Metrics::new("consumer"));
         handlers.outlet().open(Arc::new(publishing));

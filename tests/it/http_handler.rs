@@ -14,6 +14,7 @@ use worker::{
     handlers,
     health::Health,
     outcome::{Failure, Handled, HandlerResult},
+    telemetry::Metrics,
 };
 
 use crate::support::{
@@ -55,7 +56,7 @@ fn with_handler(keys: &str) -> Config {
 }
 
 async fn build(config: &Config) -> Registry {
-    handlers::build(config, &Catalog::embedded().unwrap(), &Health::new()).await.unwrap().registry()
+    handlers::build(config, &Catalog::embedded().unwrap(), &Health::new(), &Metrics::new("consumer")).await.unwrap().registry()
 }
 
 async fn run_as(registry: &Registry, event: Arc<Event>, attempt: u32) -> HandlerResult {
@@ -220,7 +221,7 @@ async fn an_app_that_is_away_is_a_transient_failure_and_shown_by_the_health_page
     drop(listener);
     let config = with_handler(&format!("url = \"http://user:hunter2@{address}/\""));
     let health = Health::new();
-    let registry = handlers::build(&config, &Catalog::embedded().unwrap(), &health).await.unwrap().registry();
+    let registry = handlers::build(&config, &Catalog::embedded().unwrap(), &health, &Metrics::new("consumer")).await.unwrap().registry();
     let failure = run(&registry, event(&flat())).await.unwrap_err();
     assert!(matches!(failure, Failure::Transient { after: None, .. }));
     assert!(failure.error().contains("cannot connect") && !failure.error().contains("hunter2"), "{}", failure.error());

@@ -16,6 +16,7 @@ use worker::{
     handlers::{self, Handlers},
     health::Health,
     outcome::{Failure, Handled, HandlerResult},
+    telemetry::Metrics,
 };
 
 use crate::support::{
@@ -57,7 +58,7 @@ fn with_handler(app: &App, keys: &str) -> Config {
 }
 
 async fn build(config: &Config) -> Handlers {
-    handlers::build(config, &Catalog::embedded().unwrap(), &Health::new()).await.unwrap()
+    handlers::build(config, &Catalog::embedded().unwrap(), &Health::new(), &Metrics::new("consumer")).await.unwrap()
 }
 
 async fn run(handlers: &Handlers, event: Arc<Event>) -> HandlerResult {

@@ -1,7 +1,9 @@
 //! Integration tests that need nothing installed: the real binary, the embedded broker, and the store in memory.
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
+mod analytics;
 mod asyncapi;
+mod audit;
 mod catalog_cli;
 mod config;
 #[path = "../contract/store.rs"]
@@ -10,6 +12,10 @@ mod contract;
 mod tick_contract;
 #[path = "../contract/outbox.rs"]
 mod outbox_contract;
+#[path = "../contract/accounts.rs"]
+mod account_contract;
+#[path = "../contract/tally.rs"]
+mod tally_contract;
 #[path = "../contract/state.rs"]
 mod contract_state;
 #[path = "../contract/reminders.rs"]
@@ -36,12 +42,14 @@ mod ingest;
 mod notify;
 mod ops;
 mod outbox;
+mod points;
 mod producer;
 mod publish;
 mod kafka_embedded;
 mod kafka_member;
 mod kafka_source;
 mod rig;
+mod security;
 mod sidecar_about;
 mod sidecar_grpc;
 mod sidecar_publish;

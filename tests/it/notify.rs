@@ -23,7 +23,7 @@ use crate::support::{app::App, config, publisher::FakePublisher};
 async fn notifying(publisher: &Arc<FakePublisher>, keys: &str) -> Handlers {
     let config = config(&[&format!(r#"handlers=[{{name = "tell", kind = "notify", notify = {{{keys}}}}}]"#)]);
     let catalog = Arc::new(Catalog::embedded().unwrap());
-    let handlers = handlers::build(&config, &catalog, &Health::new()).await.unwrap();
+    let handlers = handlers::build(&config, &catalog, &Health::new(), &Metrics::new("consumer")).await.unwrap();
     handlers.outlet().open(Arc::new(Publishing::new(&config, catalog, Arc::clone(publisher) as _, Metrics::new("consumer"))));
     handlers
 }

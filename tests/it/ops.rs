@@ -1,9 +1,14 @@
 //! `/livez`, `/readyz`, `/metrics` over a socket.
 
+use std::sync::Arc;
+
 use axum::{Router, routing::get};
+use futures_util::future::{BoxFuture, FutureExt, ready};
 use serde_json::Value;
 use tokio::sync::oneshot;
 use worker::{
+    engine::ports::StoreError,
+    handlers::stats::{Page, Stats},
     health::{Health, Part},
     http::ops,
     telemetry::Metrics,
@@ -21,7 +26,7 @@ async fn readyz_names_the_failing_part_and_livez_stays_200() {
     let health = Health::new();
     let store = health.part(Part::Store);
     health.part(Part::Group).ok();
-    let served = serve(ops::router(health, Metrics::new("consumer"))).await;
+    let served = serve(ops::router(health, Metrics::new("consumer"), Stats::default())).await;
 
     let (status, body) = get_json(served.url("/readyz")).await;
     assert_eq!((status, &body["failing"]), (503, &serde_json::json!(["store"])));
@@ -40,7 +45,7 @@ async fn readyz_names_the_failing_part_and_livez_stays_200() {
 async fn a_draining_process_answers_503_to_readyz_and_200_to_livez() {
     let health = Health::new();
     health.part(Part::Brokers).ok();
-    let served = serve(ops::router(health.clone(), Metrics::new("producer"))).await;
+    let served = serve(ops::router(health.clone(), Metrics::new("producer"), Stats::default())).await;
     assert_eq!(get_json(served.url("/readyz")).await.0, 200);
     health.drain();
     let (status, body) = get_json(served.url("/readyz")).await;
@@ -50,7 +55,7 @@ async fn a_draining_process_answers_503_to_readyz_and_200_to_livez() {
 
 #[tokio::test]
 async fn metrics_are_prometheus_text_with_the_role_in_the_build() {
-    let served = serve(ops::router(Health::new(), Metrics::new("producer"))).await;
+    let served = serve(ops::router(Health::new(), Metrics::new("producer"), Stats::default())).await;
     let answer = client().get(served.url("/metrics")).send().await.unwrap();
     assert_eq!(answer.status(), 200);
     assert_eq!(answer.headers()["content-type"], "text/plain; version=0.0.4; charset=utf-8");
@@ -81,4 +86,27 @@ async fn a_listener_that_stops_finishes_the_request_in_flight_and_takes_no_other
     release.send(()).unwrap();
     assert_eq!(request.await.unwrap(), "finished");
     (&mut served.server).await.unwrap().unwrap();
+}
+
+/// A handler's figures, or none while its store is away.
+struct Figures(bool);
+
+impl Page for Figures {
+    fn read(&self) -> BoxFuture<'_, Result<Value, StoreError>> {
+        let away = StoreError::Unavailable("redis cache:6379: no answer within 1s 500ms".to_owned());
+        ready(if self.0 { Ok(serde_json::json!({ "kind": "points" })) } else { Err(away) }).boxed()
+    }
+}
+
+#[tokio::test]
+async fn stats_tell_each_handlers_figures_and_503_while_its_store_is_away() {
+    let tell = async |figures: Figures| {
+        let stats = Stats::default();
+        let served = serve(ops::router(Health::new(), Metrics::new("consumer"), stats.clone())).await;
+        assert_eq!(get_json(served.url("/stats")).await, (200, serde_json::json!({ "handlers": {} })), "before there are handlers");
+        stats.open(vec![("points".into(), Arc::new(figures) as Arc<dyn Page>)]);
+        get_json(served.url("/stats")).await
+    };
+    assert_eq!(tell(Figures(true)).await, (200, serde_json::json!({ "handlers": { "points": { "kind": "points" } } })));
+    assert_eq!(tell(Figures(false)).await, (503, serde_json::json!({ "error": "redis cache:6379: no answer within 1s 500ms" })));
 }

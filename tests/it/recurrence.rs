@@ -23,7 +23,7 @@ use crate::support::{config, publisher::FakePublisher};
 async fn recurring(publisher: &Arc<FakePublisher>) -> Handlers {
     let config = config(&[r#"handlers=[{name = "next", kind = "recurrence", timezone = "Europe/Berlin"}]"#]);
     let catalog = Arc::new(Catalog::embedded().unwrap());
-    let handlers = handlers::build(&config, &catalog, &Health::new()).await.unwrap();
+    let handlers = handlers::build(&config, &catalog, &Health::new(), &Metrics::new("consumer")).await.unwrap();
     handlers.outlet().open(Arc::new(Publishing::new(&config, catalog, Arc::clone(publisher) as _, Metrics::new("consumer"))));
     handlers
 }

@@ -133,7 +133,7 @@ impl World {
         let clock = clock(time);
         let store = Arc::new(Cut { store: MemoryReminders::new(clock), all: AtomicBool::new(false), changes: AtomicBool::new(false) });
         let config = config(&["store.url=memory", r#"handlers=[{name = "reminders", kind = "reminder"}]"#]);
-        let handlers = handlers::build(&config, &Catalog::embedded().unwrap(), &Health::new()).await.unwrap();
+        let handlers = handlers::build(&config, &Catalog::embedded().unwrap(), &Health::new(), &Metrics::new("consumer")).await.unwrap();
         handlers.shelf().unwrap().open(store.clone());
         Self { clock, publisher: FakePublisher::new(), store, handlers }
     }

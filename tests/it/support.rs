@@ -1,6 +1,7 @@
 //! What several tests share.
 
 pub mod app;
+pub mod job;
 pub mod publisher;
 pub mod sidecar;
 

@@ -26,6 +26,7 @@ use crate::{
         record::{Record, TopicPartition},
     },
     handler::Binding,
+    handlers::stats::Stats,
     health::Health,
     kafka::{client::Clients, reader::KafkaReader, topics::TopicAdmin},
     publish::Publishing,
@@ -60,7 +61,7 @@ pub(super) async fn tour(config: Config, catalog: Arc<Catalog>, story: Story, sh
     let app = App { moods: moods.clone(), runs };
     let options = Options { bindings: vec![Binding::new("app", &["*"], app)], ..Options::default() };
     let metrics = Metrics::new(Role::Standalone.name());
-    let consumer = Consumer::new(config, Arc::clone(&catalog), options).sharing(Health::new(), metrics.clone());
+    let consumer = Consumer::new(config, Arc::clone(&catalog), options).sharing(Health::new(), metrics.clone(), Stats::default());
     let Some(handlers) = consumer.wanted(shutdown).await? else { return Ok(None) };
     let (_, topics) = consumer.reading(&handlers);
     let brokers = Brokers::connect(consumer.config(), &catalog, &topics)?;

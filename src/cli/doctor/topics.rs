@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{apps::Wanted, finding::Finding};
 use crate::{
-    config::Config,
+    config::{Config, handlers::HandlerConfig},
     event::{Catalog, record::TopicPartition},
     handlers::wanted,
     kafka::{
@@ -68,7 +68,7 @@ fn uses(config: &Config, catalog: &Catalog, told: &[Wanted]) -> BTreeMap<String,
         uses.entry(topic).or_default().read = true;
     }
     let dead = told.iter().filter(|one| read_here(config, &one.topic)).filter_map(|one| one.dead_letters.as_ref());
-    for topic in config.handlers.iter().filter_map(|handler| handler.to.as_ref()).chain([&config.dlq.topic]).chain(dead) {
+    for topic in config.handlers.iter().filter_map(HandlerConfig::writes_to).chain([&config.dlq.topic]).chain(dead) {
         uses.entry(catalog.topic(topic).unwrap_or(topic).to_owned()).or_default().write = true;
     }
     uses

@@ -9,6 +9,8 @@ use crate::{
         Config, Role,
         condition::Condition,
         handlers::{HandlerConfig, HandlerKind, HttpBody, RepeatFrom, RouteConfig},
+        secret::Secret,
+        security::RULES,
         text,
         units::show,
     },
@@ -17,10 +19,13 @@ use crate::{
 /// Longest run: beyond it a drain, a lease and a person's patience have ended long ago.
 pub(super) const LONGEST_RUN: Duration = Duration::from_secs(3600);
 
-pub(super) const WEB: &[&str] = &["http", "https"];
+/// Least `keep` of analytics.
+const MONTH: Duration = Duration::from_secs(30 * 24 * 3600);
 
-/// The only type that a `recurrence` handler reacts to.
-const RECURS: &str = "task.completed";
+/// Least `max_size` of audit files.
+const SMALLEST_FILE: u64 = 1024;
+
+pub(super) const WEB: &[&str] = &["http", "https"];
 
 /// What a consumer without handlers is told to add.
 const LINES_TO_ADD: &str = "a consumer needs at least one handler; add to a file given with -c:
@@ -41,15 +46,7 @@ pub(super) fn check(config: &Config, role: Option<Role>, report: &mut Report<'_>
 
 fn check_handler(handler: &HandlerConfig, path: &str, config: &Config, report: &mut Report<'_>) {
     check_name(&handler.name, path, report);
-    if handler.events.is_empty() {
-        report.problem(&format!("{path}.events"), "matches no type, so the handler would never run; leave the key out for every type");
-    }
-    for (index, pattern) in handler.events.iter().enumerate() {
-        report.expect(&format!("{path}.events"), text::pattern(pattern));
-        if handler.events[..index].contains(pattern) {
-            report.warning(&format!("{path}.events"), format!("`{pattern}` stands there twice"));
-        }
-    }
+    check_events(handler, &format!("{path}.events"), report);
     if handler.timeout.is_zero() || handler.timeout > LONGEST_RUN {
         report.problem(&format!("{path}.timeout"), format!("{} is not between 1ms and 1h", show(handler.timeout)));
     }
@@ -59,14 +56,34 @@ fn check_handler(handler: &HandlerConfig, path: &str, config: &Config, report: &
     }
     match handler.kind {
         HandlerKind::Http => check_http(handler, path, config, report),
-        HandlerKind::Log | HandlerKind::Forward | HandlerKind::Recurrence | HandlerKind::Reminder | HandlerKind::Notify => {
-            check_not_http(handler, path, report);
-        }
+        _ => check_not_http(handler, path, report),
     }
     check_forward(handler, path, config, report);
     check_recurrence(handler, path, report);
     check_reminder(handler, path, config, report);
     notify::check(handler, path, report);
+    check_points(handler, path, report);
+    check_audit(handler, path, config, report);
+    check_analytics(handler, path, report);
+    check_security(handler, path, report);
+}
+
+fn check_events(handler: &HandlerConfig, key: &str, report: &mut Report<'_>) {
+    let events = handler.events();
+    if events.is_empty() {
+        let without = if handler.kind.reacts_to() == ["*"] { "every type" } else { "those that the kind is for" };
+        report.problem(key, format!("matches no type, so the handler would never run; leave the key out for {without}"));
+    }
+    for (index, pattern) in events.iter().enumerate() {
+        report.expect(key, text::pattern(pattern));
+        if events[..index].contains(pattern) {
+            report.warning(key, format!("`{pattern}` stands there twice"));
+        }
+        let covers = |own: &&str| pattern.strip_suffix('*').map_or(pattern == own, |start| own.starts_with(start));
+        if let Some(own) = handler.kind.causes().filter(covers) {
+            report.problem(key, format!("`{pattern}` covers {own}, which the handler publishes itself: it would go round in circles"));
+        }
+    }
 }
 
 pub(super) fn check_name(name: &str, path: &str, report: &mut Report<'_>) {
@@ -127,15 +144,104 @@ fn check_route(route: &RouteConfig, path: &str, config: &Config, report: &mut Re
 
 fn check_recurrence(handler: &HandlerConfig, path: &str, report: &mut Report<'_>) {
     if handler.kind == HandlerKind::Recurrence {
-        if !["*", RECURS].contains(&handler.events.join(" ").as_str()) {
-            report.problem(&format!("{path}.events"), format!("a recurrence handler reacts to {RECURS} alone; leave the key out"));
+        let only = handler.kind.reacts_to().join(" ");
+        if handler.events() != handler.kind.reacts_to() {
+            report.problem(&format!("{path}.events"), format!("a recurrence handler reacts to {only} alone; leave the key out"));
         }
-        report.expect(&format!("{path}.timezone"), calendar::zone(&handler.timezone));
-        return;
+    } else if handler.repeat_from != RepeatFrom::default() {
+        report.problem(&format!("{path}.repeat_from"), "is a key of kind = \"recurrence\" alone");
     }
-    let given = [("timezone", handler.timezone != "UTC"), ("repeat_from", handler.repeat_from != RepeatFrom::default())];
-    for (key, _) in given.iter().filter(|(_, given)| *given) {
-        report.problem(&format!("{path}.{key}"), "is a key of kind = \"recurrence\" alone");
+    match handler.kind {
+        HandlerKind::Recurrence | HandlerKind::Points | HandlerKind::Analytics => {
+            report.expect(&format!("{path}.timezone"), calendar::zone(&handler.timezone));
+        }
+        _ if handler.timezone != "UTC" => {
+            report.problem(&format!("{path}.timezone"), "is a key of kind = \"recurrence\", \"points\" and \"analytics\" alone");
+        }
+        _ => {}
+    }
+}
+
+fn check_audit(handler: &HandlerConfig, path: &str, config: &Config, report: &mut Report<'_>) {
+    let Some(audit) = &handler.audit else { return };
+    let path = format!("{path}.audit");
+    if handler.kind != HandlerKind::Audit {
+        return report.problem(&path, "is a table of kind = \"audit\" alone");
+    }
+    if audit.dir.as_ref().is_some_and(|dir| dir.as_os_str().is_empty()) {
+        report.problem(&format!("{path}.dir"), "is empty; leave the key out for the folder `audit`");
+    }
+    if audit.max_size < SMALLEST_FILE {
+        report.problem(&format!("{path}.max_size"), "is less than 1KiB, which no two records fit into");
+    }
+    if let Some(topic) = &audit.topic {
+        let key = format!("{path}.topic");
+        report.expect(&key, text::topic(topic));
+        if *topic == config.dlq.topic {
+            report.problem(&key, format!("`{topic}` is dlq.topic: dead letters alone belong there"));
+        }
+        if config.kafka.topics.as_ref().is_some_and(|topics| topics.contains(topic)) {
+            report.problem(&key, format!("`{topic}` is among kafka.topics: its records are no events, and would be dead letters"));
+        }
+    }
+}
+
+fn check_analytics(handler: &HandlerConfig, path: &str, report: &mut Report<'_>) {
+    let Some(analytics) = &handler.analytics else { return };
+    let path = format!("{path}.analytics");
+    if handler.kind != HandlerKind::Analytics {
+        return report.problem(&path, "is a table of kind = \"analytics\" alone");
+    }
+    if analytics.keep < MONTH {
+        report.problem(&format!("{path}.keep"), format!("{} is less than the 30d of monthly active users", show(analytics.keep)));
+    }
+    if analytics.late > analytics.keep {
+        report.problem(&format!("{path}.late"), "is longer than keep, after which there is no day to add to");
+    }
+}
+
+fn check_security(handler: &HandlerConfig, path: &str, report: &mut Report<'_>) {
+    if handler.kind == HandlerKind::Security && handler.events() != handler.kind.reacts_to() {
+        report.problem(&format!("{path}.events"), "a security handler reacts to user.logged_in alone; leave the key out");
+    }
+    let key = handler.security.as_ref().map(|security| &security.key);
+    if handler.kind == HandlerKind::Security && key.is_none_or(Secret::is_empty) {
+        let why = "without it, whoever knows app_id can find out which address a hash in an alert is of; give it a secret";
+        report.warning(&format!("{path}.security.key"), why);
+    }
+    let Some(security) = &handler.security else { return };
+    let path = format!("{path}.security");
+    if handler.kind != HandlerKind::Security {
+        return report.problem(&path, "is a table of kind = \"security\" alone");
+    }
+    if security.rules.is_empty() {
+        report.problem(&format!("{path}.rules"), "has no rule, so nothing would be suspicious; leave the key out for all of them");
+    }
+    for rule in security.rules.iter().filter(|rule| !RULES.contains(&rule.as_str())) {
+        report.problem(&format!("{path}.rules"), format!("`{rule}` is none of {}", RULES.join(", ")));
+    }
+    for (key, duration) in [("window", security.window), ("remember", security.remember)] {
+        if duration.is_zero() {
+            report.problem(&format!("{path}.{key}"), "must be above zero");
+        }
+    }
+}
+
+fn check_points(handler: &HandlerConfig, path: &str, report: &mut Report<'_>) {
+    let Some(points) = &handler.points else { return };
+    let path = format!("{path}.points");
+    if handler.kind != HandlerKind::Points {
+        return report.problem(&path, "is a table of kind = \"points\" alone");
+    }
+    if points.points == 0 && points.rules.is_empty() && points.streak_bonus == 0 {
+        report.problem(&path, "awards nothing: give it points, a streak_bonus, or rules");
+    }
+    for (index, rule) in points.rules.iter().enumerate() {
+        let path = format!("{path}.rules[{index}]");
+        report.expect(&format!("{path}.match"), Condition::compile(&rule.condition).map(drop));
+        if rule.reason.is_empty() {
+            report.problem(&format!("{path}.reason"), "is empty; a word such as high_priority tells users what the points are for");
+        }
     }
 }
 
@@ -150,7 +256,7 @@ fn check_reminder(handler: &HandlerConfig, path: &str, config: &Config, report: 
     if let Some(first) = first.filter(|first| !std::ptr::eq(*first, handler)) {
         report.problem(&format!("{path}.kind"), format!("`{}` is the reminder handler already, and a group has one", first.name));
     }
-    if handler.events != ["*"] {
+    if handler.events.is_some() {
         report.problem(&format!("{path}.events"), "a reminder handler knows its own types; leave the key out");
     }
     if handler.reminder.as_ref().is_some_and(|reminder| reminder.remember.is_zero()) {

@@ -36,7 +36,7 @@ pub(super) fn check(handler: &HandlerConfig, path: &str, report: &mut Report<'_>
 
 /// A handler that reacts to what it publishes would tell users of each telling.
 fn check_events(handler: &HandlerConfig, path: &str, report: &mut Report<'_>) {
-    for pattern in handler.events.iter().filter(|pattern| *pattern != "*") {
+    for pattern in handler.events() {
         let covers = |own: &str| pattern == own || pattern.strip_suffix('*').is_some_and(|start| own.starts_with(start));
         if let Some(own) = RESULTS.into_iter().find(|own| covers(own)) {
             report.problem(

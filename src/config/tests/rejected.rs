@@ -35,7 +35,7 @@ fn every_problem_is_in_one_report_with_its_origin() {
   F:2: unknown key `kafka.brokrs`; did you mean `kafka.brokers`?
   F:4: `engine.drain_timeout`: `25` is no duration; write it like \"25s\"
   F:5: `engine.concurrency`: `0` is no whole number from 1 to 65536
-  F:8: `handlers[0].kind`: `htp` is none of log, http, forward, recurrence, reminder, notify; did you mean \"http\"?
+  F:8: `handlers[0].kind`: `htp` is none of log, http, forward, recurrence, reminder, notify, points, audit, analytics, security; did you mean \"http\"?
   F:11: `handlers[1].kind`: an http handler needs url, or discover for an app with Dapr's routes
   F:13: `dlq.topic`: `a b` is no topic name: letters, digits, `.`, `_` and `-` only
   env WORKER_PUBLISH__API_TOKEN_FILE: cannot read the secret `publish.api_token` from /nonexistent/token: No such file or directory (os error 2)
@@ -117,6 +117,111 @@ fn retry_rules_are_checked() {
 }
 
 #[test]
+fn an_audit_handler_is_checked() {
+    let handler = |rest: &str| format!("[[handlers]]\nname = \"a\"\nkind = \"audit\"\n[handlers.audit]\n{rest}");
+    load().file(&handler("content = \"digest\"")).ok();
+    rejects(&handler("dir = \"\""), "F:5: `handlers[0].audit.dir`: is empty; leave the key out for the folder `audit`");
+    rejects(&handler("max_size = \"1B\""), "F:5: `handlers[0].audit.max_size`: is less than 1KiB, which no two records fit into");
+    rejects(&handler("topic = \"a b\""), "F:5: `handlers[0].audit.topic`: `a b` is no topic name: letters, digits, `.`, `_` and `-` only");
+    rejects(&handler("topic = \"dlq\""), "F:5: `handlers[0].audit.topic`: `dlq` is dlq.topic: dead letters alone belong there");
+    rejects(
+        &handler("topic = \"log\"\n[kafka]\ntopics = [\"log\"]"),
+        "F:5: `handlers[0].audit.topic`: `log` is among kafka.topics: its records are no events, and would be dead letters",
+    );
+    rejects(&handler("content = \"all\""), "F:5: `handlers[0].audit.content`: `all` is none of full, digest");
+    rejects(
+        "[[handlers]]\nname = \"a\"\nkind = \"log\"\n[handlers.audit]\ndir = \"b\"",
+        "F:5: `handlers[0].audit`: is a table of kind = \"audit\" alone",
+    );
+}
+
+#[test]
+fn an_analytics_handler_is_checked() {
+    let handler = |rest: &str| format!("[[handlers]]\nname = \"a\"\nkind = \"analytics\"\n{rest}");
+    load().file(&handler("timezone = \"Europe/Berlin\"")).ok();
+    rejects(
+        &handler("[handlers.analytics]\nkeep = \"7d\"\nlate = \"1d\""),
+        "F:5: `handlers[0].analytics.keep`: 7days is less than the 30d of monthly active users",
+    );
+    rejects(
+        &handler("[handlers.analytics]\nlate = \"100d\""),
+        "F:5: `handlers[0].analytics.late`: is longer than keep, after which there is no day to add to",
+    );
+    rejects(&handler("timezone = \"Mars\""), "F:4: `handlers[0].timezone`: `Mars` is no time zone; write it like \"Europe/Berlin\"");
+    rejects(
+        "[[handlers]]\nname = \"a\"\nkind = \"log\"\n[handlers.analytics]\nkeep = \"90d\"",
+        "F:5: `handlers[0].analytics`: is a table of kind = \"analytics\" alone",
+    );
+}
+
+#[test]
+fn a_security_handler_is_checked() {
+    let handler = |rest: &str| format!("[[handlers]]\nname = \"a\"\nkind = \"security\"\n[handlers.security]\nkey = \"k\"\n{rest}");
+    assert_eq!(load().file(&handler("")).warnings(), [""; 0]);
+    let open = load().file("[[handlers]]\nname = \"a\"\nkind = \"security\"").warnings();
+    assert!(open[0].contains("`handlers[0].security.key`: without it, whoever knows app_id can find out"), "{open:?}");
+    rejects(
+        &handler("rules = [\"new_devices\"]"),
+        "F:6: `handlers[0].security.rules`: `new_devices` is none of new_device, new_network, user_failures, address_failures, address_users, user_logins",
+    );
+    rejects(
+        &handler("rules = []"),
+        "F:6: `handlers[0].security.rules`: has no rule, so nothing would be suspicious; leave the key out for all of them",
+    );
+    rejects(&handler("window = \"0s\""), "F:6: `handlers[0].security.window`: must be above zero");
+    rejects(&handler("user_failures = 1"), "F:6: `handlers[0].security.user_failures`: `1` is no whole number from 2 to 1000");
+    rejects(
+        "[[handlers]]\nname = \"a\"\nkind = \"security\"\nevents = [\"user.*\"]\nsecurity.key = \"k\"",
+        "F:4: `handlers[0].events`: a security handler reacts to user.logged_in alone; leave the key out",
+    );
+    rejects(
+        "[[handlers]]\nname = \"a\"\nkind = \"log\"\n[handlers.security]\nwindow = \"1m\"",
+        "F:5: `handlers[0].security`: is a table of kind = \"security\" alone",
+    );
+}
+
+#[test]
+fn a_points_handler_is_checked() {
+    let handler = |rest: &str| format!("[[handlers]]\nname = \"a\"\nkind = \"points\"\n{rest}");
+    load().file(&handler("")).ok();
+    rejects(
+        &handler("events = [\"task.completed\", \"points.*\"]"),
+        "F:4: `handlers[0].events`: `points.*` covers points.awarded, which the handler publishes itself: it would go round in circles",
+    );
+    rejects(
+        &handler("events = []"),
+        "F:4: `handlers[0].events`: matches no type, so the handler would never run; leave the key out for those that the kind is for",
+    );
+    rejects(
+        &handler("timezone = \"Europe/Belrin\""),
+        "F:4: `handlers[0].timezone`: `Europe/Belrin` is no time zone; did you mean \"Europe/Berlin\"?",
+    );
+    rejects(
+        &handler("[handlers.points]\npoints = 0\nstreak_bonus = 0"),
+        "F:5: `handlers[0].points`: awards nothing: give it points, a streak_bonus, or rules",
+    );
+    rejects(
+        &handler("[handlers.points]\nstreak = 3"),
+        "F:5: unknown key `handlers[0].points.streak`; did you mean `handlers[0].points.streak_days`?",
+    );
+    rejects(&handler("[handlers.points]\nstreak_days = 0"), "F:5: `handlers[0].points.streak_days`: `0` is no whole number from 1 to 365");
+    let rule = |rest: &str| handler(&format!("[[handlers.points.rules]]\n{rest}"));
+    rejects(
+        &rule("match = \"event.\"\npoints = 5\nreason = \"a\""),
+        "F:5: `handlers[0].points.rules[0].match`: `event.` is no CEL expression: Syntax error: no viable alternative at input '.' (line 1, column 7)",
+    );
+    rejects(
+        &rule("points = 5\nreason = \"\""),
+        "F:6: `handlers[0].points.rules[0].reason`: is empty; a word such as high_priority tells users what the points are for",
+    );
+    rejects(&rule("reason = \"a\""), "F:4: `handlers[0].points.rules[0]`: `points` is missing (how many)");
+    rejects(
+        "[[handlers]]\nname = \"a\"\nkind = \"log\"\n[handlers.points]\ntop = 1",
+        "F:5: `handlers[0].points`: is a table of kind = \"points\" alone",
+    );
+}
+
+#[test]
 fn handlers_are_checked() {
     let handler = |rest: &str| format!("[[handlers]]\nname = \"a\"\n{rest}");
     rejects(&handler("kind = \"http\""), "F:3: `handlers[0].kind`: an http handler needs url, or discover for an app with Dapr's routes");
@@ -155,7 +260,7 @@ fn handlers_are_checked() {
     );
     rejects(
         &handler("kind = \"log\"\ntimezone = \"Europe/Berlin\""),
-        "F:4: `handlers[0].timezone`: is a key of kind = \"recurrence\" alone",
+        "F:4: `handlers[0].timezone`: is a key of kind = \"recurrence\", \"points\" and \"analytics\" alone",
     );
     rejects(
         &handler("kind = \"log\"\nrepeat_from = \"completion\""),
@@ -249,7 +354,7 @@ fn handlers_are_checked() {
     );
     rejects(
         &handler("events = [\"*\"]"),
-        "F:1: `handlers[0]`: `kind` is missing (a log line per event, delivery to an app, a copy on another topic, the next occurrence, reminders when they are due, or a message to the user)",
+        "F:1: `handlers[0]`: `kind` is missing (what it does: log, http and forward hand events on, the others are jobs of the product's own)",
     );
     rejects(
         "[[handlers]]\nname = \"a b\"\nkind = \"log\"",

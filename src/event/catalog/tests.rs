@@ -192,11 +192,11 @@ fn every_problem_of_a_catalogue_is_told_with_file_line_field_and_fix() {
         error.problems.iter().map(|problem| problem.to_string().replace(&format!("{}/", dir.path().display()), "")).collect();
     let expected = [
         "topics.yaml:22: topics.task-events.retention: `a week` is no duration; write it like 7d or 12h",
-        "events/points.awarded.yaml:23: counterexamples: `the reason is missing` is refused for another reason: data.reason: missing (points.awarded 1.0); mend it, its `error` or the schema",
+        "events/points.awarded.yaml:25: counterexamples: `the reason is missing` is refused for another reason: data.reason: missing (points.awarded 1.0); mend it, its `error` or the schema",
         "events/reminder.due.yaml:17: example: not valid: data.reminder_type: a string that is none of overdue, due_soon, recurring (reminder.due 1.0); mend the example or the schema",
         "events/task.deleted.yaml:1: missing field `domain`; add it",
         "events/task.updated.yaml:2: version: `one` is no version; write it like \"1.0\"",
-        "events/user.logged_in.yaml:22: counterexamples: `no such login method` is valid; mend it or the schema",
+        "events/user.logged_in.yaml:23: counterexamples: `no such login method` is valid; mend it or the schema",
         "events/task.created.yaml:5: topics: topic `task-evnets` is not in topics.yaml; add it there, or name one that is",
     ];
     assert_eq!(told, expected);

@@ -6,7 +6,7 @@
 
 use redis::Cmd;
 
-use super::{outbox, reminders, ticks};
+use super::{accounts, outbox, reminders, tally, ticks};
 
 /// Answer of a script: this owner's lease is not there (Redis lost it, or fell back to an older state); renewing writes it again.
 pub(super) const LOST: i64 = -1;
@@ -98,6 +98,10 @@ pub(super) struct Scripts {
     pub(super) outbox_defer: Script,
     pub(super) outbox_claim: Script,
     pub(super) outbox_take: Script,
+    /// Of [`super::accounts`].
+    pub(super) account_post: Script,
+    /// Of [`super::tally`].
+    pub(super) tally_count: Script,
 }
 
 impl Scripts {
@@ -120,6 +124,8 @@ impl Scripts {
             outbox_defer: Script::new(outbox::DEFER),
             outbox_claim: Script::new(outbox::CLAIM),
             outbox_take: Script::new(outbox::TAKE),
+            account_post: Script::new(accounts::POST),
+            tally_count: Script::new(tally::COUNT),
         }
     }
 
@@ -129,7 +135,8 @@ impl Scripts {
         let ticks = [&self.tick_enter, &self.tick_claim, &self.tick_keep];
         let reminders = [&self.reminder_claim, &self.reminder_replace, &self.reminder_renew];
         let outbox = [&self.outbox_admit, &self.outbox_defer, &self.outbox_claim, &self.outbox_take];
-        Script::load(leases.into_iter().chain(ticks).chain(reminders).chain(outbox))
+        let books = [&self.account_post, &self.tally_count];
+        Script::load(leases.into_iter().chain(ticks).chain(reminders).chain(outbox).chain(books))
     }
 }
 

@@ -70,6 +70,10 @@ impl Keys {
         format!("{}:outbox:{name}", self.base)
     }
 
+    pub(super) fn book(&self, book: &str, what: &str) -> String {
+        format!("{}:book:{book}:{what}", self.base)
+    }
+
     /// A `SCAN` pattern for one kind of key of this group.
     pub(super) fn pattern(&self, kind: &str) -> String {
         let mut pattern = String::new();

@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test takes what it needs")]
 
+pub mod again;
 pub mod app;
 pub mod job;
 pub mod kafka;

@@ -79,6 +79,21 @@ impl Launch {
         self
     }
 
+    /// Ignores a signal, which a program inherits from the shell that starts it.
+    pub fn ignoring(mut self, signal: &str) -> Self {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("trap '' {signal}; exec \"$0\" \"$@\"")]).arg(self.command.get_program()).args(self.command.get_args());
+        shell.stdin(Stdio::null()).current_dir(self.folder.path());
+        for (name, value) in self.command.get_envs() {
+            match value {
+                Some(value) => shell.env(name, value),
+                None => shell.env_remove(name),
+            };
+        }
+        self.command = shell;
+        self
+    }
+
     /// Gives it this standard input instead of `/dev/null`.
     pub fn stdin(mut self, stdin: impl Into<Stdio>) -> Self {
         self.command.stdin(stdin);

@@ -5,7 +5,10 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value, json};
 
 use super::{Source, draft, envelope};
-use crate::event::{EventType, catalog::TopicSpec};
+use crate::{
+    config::handlers::HandlerConfig,
+    event::{EventType, catalog::TopicSpec},
+};
 
 /// Of the Kafka bindings.
 const BINDING: &str = "0.5.0";
@@ -53,8 +56,7 @@ fn reads(source: &Source<'_>) -> BTreeSet<String> {
     match &config.kafka.topics {
         Some(topics) => topics.iter().map(|topic| source.catalog.topic(topic).unwrap_or(topic).to_owned()).collect(),
         None => {
-            let patterns =
-                config.handlers.iter().filter(|one| one.discover.is_none()).flat_map(|one| one.events.iter().map(String::as_str));
+            let patterns = config.handlers.iter().filter(|one| one.discover.is_none()).flat_map(HandlerConfig::events);
             source.catalog.topics_needed(patterns).iter().map(ToString::to_string).collect()
         }
     }
