@@ -272,6 +272,16 @@ mod tests {
     }
 
     #[test]
+    fn a_handlers_own_limit_holds_without_holding_up_the_others() {
+        let permits = Permits::new(100, [2, usize::MAX].into_iter());
+        let mut held: Vec<_> = std::iter::from_fn(|| permits.try_acquire(0, Kind::First)).collect();
+        assert_eq!(held.len(), 2);
+        assert!(permits.try_acquire(0, Kind::Retry).is_none() && permits.try_acquire(1, Kind::First).is_some());
+        held.pop();
+        assert!(permits.try_acquire(0, Kind::Retry).is_some());
+    }
+
+    #[test]
     fn one_permit_still_serves_every_kind() {
         let permits = Permits::new(1, std::iter::once(usize::MAX));
         for kind in Kind::ALL {

@@ -19,9 +19,10 @@ fn record(value: Vec<u8>, headers: Vec<(String, Option<Vec<u8>>)>) -> Record {
 
 thread_local! {
     static HISTORIC: Catalog = super::catalog::tests::historic();
-    static DECODERS: [Decoder; 2] = {
+    static DECODERS: [Decoder; 3] = {
         let catalog = Arc::new(Catalog::embedded().unwrap());
-        [Decoder::new(Arc::clone(&catalog), true), Decoder::new(catalog, false)]
+        let decoder = |validate| Decoder::new(Arc::clone(&catalog), validate);
+        [decoder(true), decoder(false), decoder(true).delivering_unknown(true)]
     };
 }
 

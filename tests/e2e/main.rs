@@ -28,6 +28,7 @@ mod support;
 mod analytics;
 mod audit;
 mod dapr_apps;
+mod dapr_sarama;
 mod dapr_stream;
 mod dapr_subscribe;
 mod dapr_takeover;

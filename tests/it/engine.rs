@@ -170,6 +170,20 @@ async fn what_cannot_be_an_event_goes_to_the_dlq_at_its_turn_with_its_reason() {
     assert_eq!(rig.effects().iter().map(|effect| effect.offset).collect::<Vec<_>>(), [0, 6]);
 }
 
+/// `catalog.unknown_type = "skip"`: settled without a run or a letter, and counted.
+#[tokio::test(start_paused = true)]
+async fn a_type_that_the_catalogue_lacks_is_dropped_and_counted_where_it_is_to_be_skipped() {
+    let mut setup = Setup::handler(|_| Ok(Handled::Done));
+    setup.options.skip_unknown = true;
+    let mut rig = Rig::start(setup);
+    let partition = rig.assign("task-events", 0, None).await;
+    rig.deliver(&partition, vec![event(0, "task.exploded", "user-1", "id-0"), event(1, "task.created", "user-1", "id-1")]).await;
+    rig.until("all is committed", |rig| rig.committed() == 2).await;
+    assert_eq!((rig.dead().len(), rig.effects().iter().map(|effect| effect.offset).collect::<Vec<_>>()), (0, vec![1]));
+    let settled = |kind: &str, outcome: &str| rig.metrics.events_settled.with_label_values(&["task-events", kind, outcome]).get();
+    assert_eq!((settled("unknown", "dropped"), settled("task.created", "done")), (1, 1));
+}
+
 /// F02, F56: a dead letter that is not acknowledged is written again, the handler does not run again, the offset stays.
 #[tokio::test(start_paused = true)]
 async fn a_failed_dead_letter_publish_keeps_the_offset_and_runs_no_handler_again() {

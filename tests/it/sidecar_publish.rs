@@ -351,6 +351,16 @@ async fn the_answer_waits_for_the_brokers_acknowledgement() {
 }
 
 #[tokio::test]
+async fn http_2_is_spoken_on_the_same_port() {
+    let sidecar = Sidecar::new().await;
+    let client = reqwest::Client::builder().no_proxy().http2_prior_knowledge().build().unwrap();
+    let request = client.post(sidecar.served.url(ORDERS)).header("content-type", "application/json").body(event().to_string());
+    let answer = request.send().await.unwrap();
+    assert_eq!((answer.version(), answer.status().as_u16()), (reqwest::Version::HTTP_2, 204));
+    assert_eq!(sidecar.post(ORDERS, event().to_string()).await.status, 204);
+}
+
+#[tokio::test]
 async fn what_is_too_long_is_413() {
     let sidecar = Sidecar::new().await;
     let answer = sidecar.post(ORDERS, vec![b' '; (4 << 20) + 1]).await;

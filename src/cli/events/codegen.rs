@@ -29,7 +29,7 @@ pub struct Args {
     /// Whether the envelope has metadata: correlation and causation
     #[arg(long, default_value_t = true, action = ArgAction::Set, value_name = "BOOL")]
     metadata: bool,
-    /// Whether lengths, ranges and patterns are checked
+    /// Whether lengths, ranges and patterns are checked; patterns not in Rust, whose library has no regular expressions: stderr names them
     #[arg(long, default_value_t = true, action = ArgAction::Set, value_name = "BOOL")]
     validation: bool,
     /// Whether older versions are brought to the newest

@@ -49,6 +49,33 @@ const NOT_OFFERED: &[(&str, &str)] = &[
     ("subscriptionScopes", "topic scopes are not offered: Kafka's access rules are"),
 ];
 
+/// Keys of ways to log in that are not offered.
+const OTHER_LOGINS: &[(&[&str], &str)] = &[
+    (
+        &[
+            "region",
+            "accessKey",
+            "secretKey",
+            "sessionToken",
+            "assumeRoleArn",
+            "sessionName",
+            "trustAnchorArn",
+            "trustProfileArn",
+            "awsRegion",
+            "awsAccessKey",
+            "awsSecretKey",
+            "awsSessionToken",
+            "awsIamRoleArn",
+            "awsStsSessionName",
+        ],
+        "belongs to authType awsiam, which is not offered: use password, mtls or oidc",
+    ),
+    (
+        &["oidcClientAssertionCert", "oidcClientAssertionKey", "oidcResource", "oidcAudience", "oidcKid"],
+        "belongs to authType oidc_private_key_jwt, which is not offered: use oidc, with a client secret",
+    ),
+];
+
 /// Keys that the functions below read.
 const READ: &[&str] = &[
     "brokers",
@@ -284,6 +311,8 @@ fn leftovers(component: &Component<'_>, out: &mut Translation) {
         if let Some((_, why)) = IGNORED.iter().find(|(name, _)| is(name)) {
             out.ignore(&from, *why);
         } else if let Some((_, why)) = NOT_OFFERED.iter().find(|(name, _)| is(name)) {
+            out.decide(&from, *why);
+        } else if let Some((_, why)) = OTHER_LOGINS.iter().find(|(names, _)| names.iter().any(|name| is(name))) {
             out.decide(&from, *why);
         } else {
             out.decide(&from, "is no key of pubsub.kafka that is known: look for its property in [kafka.properties]");

@@ -109,7 +109,9 @@ fn every_kind_of_authentication_becomes_librdkafkas_properties() {
     );
     let undecided = notes(&of_kafka(&oidc), Fate::Decide);
     assert!(!undecided.contains("refuse") && !undecided.contains("authType"), "the worker asks for the tokens itself: {undecided}");
-    assert!(notes(&of_kafka(&[("authType", "awsiam")]), Fate::Decide).contains("`awsiam` is not translated"));
+    let aws = notes(&of_kafka(&[("authType", "awsiam"), ("region", "eu-west-1"), ("oidcKid", "k")]), Fate::Decide);
+    assert!(aws.contains("`awsiam` is not translated") && aws.contains("region: belongs to authType awsiam"), "{aws}");
+    assert!(aws.contains("oidcKid: belongs to authType oidc_private_key_jwt"), "{aws}");
 }
 
 #[test]

@@ -4,6 +4,7 @@
 
 pub mod again;
 pub mod app;
+pub mod go;
 pub mod job;
 pub mod kafka;
 pub mod mail;
