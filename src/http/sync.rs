@@ -40,8 +40,8 @@ use crate::{
 const HEARTBEAT: Duration = Duration::from_secs(15);
 /// How long a browser waits before it comes again.
 const COME_AGAIN: Duration = Duration::from_secs(2);
-/// Longest wait for the events before a position that another worker was further with.
-const BEHIND: Duration = Duration::from_secs(3);
+/// Longest wait for a feed that is still being read: an `EventSource` never comes again after any other answer than 200.
+const BEHIND: Duration = Duration::from_secs(5);
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 /// What the routes need.
@@ -86,7 +86,7 @@ async fn listen(State(sync): State<Sync>, Path(user_id): Path<String>, Query(ask
         Some(None) => (None, true),
         from => (from.flatten(), false),
     };
-    match subscribe(&sync.feed, &user_id, from).await {
+    match subscribe(&sync, &user_id, from).await {
         Ok((subscription, is_reset)) => {
             let is_reset = is_reset || is_foreign;
             let result = if is_reset {
@@ -106,12 +106,12 @@ async fn listen(State(sync): State<Sync>, Path(user_id): Path<String>, Query(ask
 }
 
 /// Another worker may have been a little ahead of this one; a topic that was made anew never gets there.
-async fn subscribe(feed: &Feed, user_id: &str, from: Option<Position>) -> Result<(Subscription, bool), Refused> {
+async fn subscribe(sync: &Sync, user_id: &str, from: Option<Position>) -> Result<(Subscription, bool), Refused> {
     let end = Instant::now() + BEHIND;
     loop {
-        match feed.subscribe(user_id, from.clone()) {
-            Err(Refused::Ahead) if Instant::now() < end => sleep(BEHIND / 30).await,
-            Err(Refused::Ahead) => return feed.subscribe(user_id, None).map(|subscription| (subscription, true)),
+        match sync.feed.subscribe(user_id, from.clone()) {
+            Err(Refused::Ahead | Refused::NotReady) if Instant::now() < end && !sync.stop.is_cancelled() => sleep(BEHIND / 50).await,
+            Err(Refused::Ahead) => return sync.feed.subscribe(user_id, None).map(|subscription| (subscription, true)),
             answer => {
                 return answer.map(|subscription| {
                     let is_reset = subscription.is_reset();

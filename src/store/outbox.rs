@@ -38,6 +38,8 @@ pub struct Due {
     pub items: Vec<(String, String)>,
     /// How many more there were.
     pub more: u64,
+    /// Tells these items from the user's later ones.
+    pub token: String,
 }
 
 /// Answer to [`Outbox::admit`].
@@ -57,8 +59,8 @@ pub trait Outbox: Send + Sync + 'static {
     fn defer<'a>(&'a self, user: &'a str, item: Item) -> BoxFuture<'a, Result<(), StoreError>>;
     /// Claims what is due, of at most so many users, for [`CLAIM_TIME`].
     fn claim(&self, users: usize) -> BoxFuture<'_, Result<Vec<Due>, StoreError>>;
-    /// What was claimed has gone out.
-    fn take<'a>(&'a self, user: &'a str) -> BoxFuture<'a, Result<(), StoreError>>;
+    /// What was claimed with that token has gone out; what was claimed since stays.
+    fn take<'a>(&'a self, user: &'a str, token: &'a str) -> BoxFuture<'a, Result<(), StoreError>>;
 }
 
 /// The outbox of that name in the store that `store.url` names, for every replica of the group, or for this process alone.

@@ -45,17 +45,27 @@ pub async fn items_are_due_together_and_claimed_by_one(bench: &dyn OutboxBench) 
     assert_eq!(ids(&claimed), [of("ada", &["a", "b"], 0), of("cyd:x", &["d"], 0)]);
     assert_eq!(claimed.iter().find(|due| due.user == "ada").unwrap().items[0].1, "body: of a");
     assert_eq!(ids(&second.claim(10).await.unwrap()), [], "the first has them");
-    first.take("cyd:x").await.unwrap();
+    first.take("cyd:x", token(&claimed, "cyd:x")).await.unwrap();
 
     second.defer("ada", item("e", future)).await.unwrap();
     bench.expire("ada").await;
-    assert_eq!(ids(&second.claim(10).await.unwrap()), [of("ada", &["a", "b"], 0)], "the same ones, so that they make the same event");
-    second.take("ada").await.unwrap();
+    let again = second.claim(10).await.unwrap();
+    assert_eq!(ids(&again), [of("ada", &["a", "b"], 0)], "the same ones, so that they make the same event");
+    second.take("ada", token(&again, "ada")).await.unwrap();
     assert_eq!(ids(&first.claim(10).await.unwrap()), [], "what came meanwhile is due when it is due");
     first.defer("ada", item("f", past)).await.unwrap();
-    assert_eq!(ids(&first.claim(10).await.unwrap()), [of("ada", &["e", "f"], 0)]);
-    first.take("ada").await.unwrap();
-    first.take("ada").await.unwrap();
+    let third = first.claim(10).await.unwrap();
+    assert_eq!(ids(&third), [of("ada", &["e", "f"], 0)]);
+    first.take("ada", token(&claimed, "ada")).await.unwrap();
+    bench.expire("ada").await;
+    assert_eq!(ids(&second.claim(10).await.unwrap()), [of("ada", &["e", "f"], 0)], "who is late takes nothing of what came after");
+    second.take("ada", token(&third, "ada")).await.unwrap();
+    bench.expire("ada").await;
+    assert_eq!(ids(&first.claim(10).await.unwrap()), []);
+}
+
+fn token<'a>(claimed: &'a [Due], user: &str) -> &'a str {
+    &claimed.iter().find(|due| due.user == user).unwrap().token
 }
 
 /// No user's items grow without end: what is beyond is counted.
@@ -67,7 +77,7 @@ pub async fn what_is_too_much_is_counted(bench: &dyn OutboxBench) {
     first.defer("much", item("000", 1)).await.unwrap();
     let claimed = second.claim(10).await.unwrap();
     assert_eq!((claimed[0].items.len(), claimed[0].more), (MOST_ITEMS, 7));
-    second.take("much").await.unwrap();
+    second.take("much", token(&claimed, "much")).await.unwrap();
 }
 
 /// At most so many go out in any window; the same one asked for again is no other.

@@ -18,10 +18,14 @@ use worker::{
     telemetry::Metrics,
 };
 
-use crate::support::{app::App, config, publisher::FakePublisher};
+use crate::support::{
+    app::{App, Got},
+    config,
+    publisher::FakePublisher,
+};
 
 async fn notifying(publisher: &Arc<FakePublisher>, keys: &str) -> Handlers {
-    let config = config(&[&format!(r#"handlers=[{{name = "tell", kind = "notify", notify = {{{keys}}}}}]"#)]);
+    let config = config(&["store.url=memory", &format!(r#"handlers=[{{name = "tell", kind = "notify", notify = {{{keys}}}}}]"#)]);
     let catalog = Arc::new(Catalog::embedded().unwrap());
     let handlers = handlers::build(&config, &catalog, &Health::new(), &Metrics::new("consumer")).await.unwrap();
     handlers.outlet().open(Arc::new(Publishing::new(&config, catalog, Arc::clone(publisher) as _, Metrics::new("consumer"))));
@@ -30,6 +34,10 @@ async fn notifying(publisher: &Arc<FakePublisher>, keys: &str) -> Handlers {
 
 async fn run(handlers: &Handlers, user: &str, attempt: u32) -> HandlerResult {
     let value = json!({ "event_id": "due-1", "event_type": "reminder.due", "user_id": user, "task_id": 7, "data": { "title": "Milk" } });
+    run_event(handlers, &value, attempt).await
+}
+
+async fn run_event(handlers: &Handlers, value: &Value, attempt: u32) -> HandlerResult {
     let parts = RecordParts { value: Some(value.to_string().into_bytes()), ..RecordParts::default() };
     let record = Record::copy_of(&TopicPartition::new("reminders", 0), &parts);
     let event = Decoder::new(Arc::new(Catalog::embedded().unwrap()), true).decode(record).expect("a valid event");
@@ -120,4 +128,78 @@ async fn a_user_without_an_address_is_left_out_and_one_whom_nobody_knows_is_a_fa
     }
     assert_eq!(users.got()[2].path, "/bob%2F..%2Fada");
     assert!(published(&publisher).iter().all(|(_, event)| event["event_type"] == "notification.failed"));
+}
+
+/// What a time paused at its start has brought about, once there is so much of it.
+async fn published_in_time(publisher: &FakePublisher, count: usize) -> Vec<(String, Value)> {
+    loop {
+        let told = published(publisher);
+        if told.len() >= count {
+            return told;
+        }
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waited_is_published_again_with_the_same_id_where_the_brokers_did_not_take_it_and_sent_as_one() {
+    let (hook, publisher) = (App::start().await, FakePublisher::new());
+    let handlers = Arc::new(notifying(&publisher, &format!("webhook = {:?}, digest = \"10m\"", hook.served.url("/"))).await);
+    let created = |n: usize| {
+        json!({ "event_id": format!("created-{n}"), "event_type": "task.created", "user_id": "ada", "task_id": n,
+        "timestamp": format!("2026-03-28T08:00:0{n}Z"), "data": { "title": format!("Task {n}") } })
+    };
+    for n in [2, 0, 1, 1] {
+        assert_eq!(run_event(&handlers, &created(n), 1).await, Ok(Handled::Done));
+    }
+    assert!(published(&publisher).is_empty() && hook.got().is_empty(), "nothing is said of what waits");
+    publisher.answer([Some(PublishError::Unreachable("away".to_owned()))]);
+    let stop = CancellationToken::new();
+    let delivering = tokio::spawn({
+        let (handlers, stop) = (Arc::clone(&handlers), stop.clone());
+        async move { handlers.deliver(stop).await }
+    });
+    let told = published_in_time(&publisher, 2).await;
+    assert_eq!((&told[0].0, &told[0].1["event_type"]), (&told[1].0, &json!("notification.due")));
+    let items = |event: &Value| event["data"]["items"].as_array().unwrap().iter().map(|item| item["event_id"].clone()).collect::<Vec<_>>();
+    assert_eq!((items(&told[1].1).len(), items(&told[0].1)), (3, items(&told[1].1)), "an event that came twice waits once");
+    stop.cancel();
+    delivering.await.unwrap();
+
+    tokio::time::resume();
+    assert_eq!(run_event(&handlers, &told[1].1, 1).await, Ok(Handled::Done));
+    let sent: Vec<_> = hook.got().iter().map(Got::json).collect();
+    assert_eq!(sent.len(), 1);
+    assert_eq!(sent[0]["subject"], "3 notifications");
+    let delivered: Vec<_> =
+        published(&publisher).split_off(2).into_iter().map(|(_, event)| event["metadata"]["causation_id"].clone()).collect();
+    assert_eq!(delivered.len(), 3);
+    assert!((0..3).all(|n| delivered.contains(&json!(format!("created-{n}")))), "{delivered:?}");
+    let mut others = told[1].1.clone();
+    others["data"]["handler"] = "another".into();
+    assert_eq!(run_event(&handlers, &others, 1).await, Ok(Handled::Dropped("another handler's messages".to_owned())));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_too_much_for_one_event_waits_with_less_of_its_words() {
+    let templates = tempfile::tempdir().unwrap();
+    std::fs::write(templates.path().join("task.created.txt"), "Subject: {{ data.title }}\n\n{{ data.description }}").unwrap();
+    std::fs::write(templates.path().join("task.created.html"), "{{ data.title }}{% for n in range(3900) %}.{% endfor %}").unwrap();
+    let publisher = FakePublisher::new();
+    let handlers = notifying(&publisher, &format!("webhook = \"http://h\", digest = \"1m\", templates = {:?}", templates.path())).await;
+    for n in 0..120 {
+        let data = json!({ "title": format!("Task {n}"), "description": "𝄞".repeat(3000) });
+        let event =
+            json!({ "event_id": format!("created-{n}"), "event_type": "task.created", "user_id": "ada", "task_id": n, "data": data });
+        assert_eq!(run_event(&handlers, &event, 1).await, Ok(Handled::Done));
+    }
+    let stop = CancellationToken::new();
+    let told = tokio::select! {
+        () = handlers.deliver(stop) => Vec::new(),
+        told = published_in_time(&publisher, 1) => told,
+    };
+    let data = &told[0].1["data"];
+    assert_eq!((data["items"].as_array().unwrap().len(), &data["more"]), (100, &json!(20)));
+    let item = &data["items"][0];
+    assert!(item["text"].as_str().unwrap().chars().count() < 210 && item.get("html").is_none(), "{item}");
 }

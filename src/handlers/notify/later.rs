@@ -101,15 +101,14 @@ impl Postman {
 
     async fn round(&self) -> Result<(), String> {
         for due in self.outbox.claim(USERS).await.map_err(|error| error.to_string())? {
-            let user = due.user.clone();
-            self.publish(due).await.map_err(|failure| failure.error().to_owned())?;
-            self.outbox.take(&user).await.map_err(|error| error.to_string())?;
+            self.publish(&due).await.map_err(|failure| failure.error().to_owned())?;
+            self.outbox.take(&due.user, &due.token).await.map_err(|error| error.to_string())?;
         }
         Ok(())
     }
 
     /// The id is made from the messages', so that whoever publishes the same ones again publishes the same event.
-    async fn publish(&self, due: Due) -> Result<(), Failure> {
+    async fn publish(&self, due: &Due) -> Result<(), Failure> {
         let items: Vec<Parcel> = due.items.iter().filter_map(|(_, body)| serde_json::from_str(body).ok()).collect();
         let Some(first) = items.first() else { return Ok(()) };
         let all = due.items.iter().map(|(id, _)| id.as_str()).collect::<Vec<_>>().join("\n");

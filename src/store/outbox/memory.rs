@@ -29,6 +29,7 @@ struct User {
     kept: BTreeMap<String, Item>,
     more: u64,
     claimed: Option<Due>,
+    claims: u64,
     due_ms: Option<i64>,
 }
 
@@ -99,17 +100,21 @@ impl Outbox for MemoryOutbox {
             known.due_ms = Some(now + millis(CLAIM_TIME));
             if known.claimed.is_none() {
                 let items = std::mem::take(&mut known.kept).into_values().map(|item| (item.id, item.body)).collect();
-                known.claimed = Some(Due { user: name.clone(), items, more: std::mem::take(&mut known.more) });
+                known.claims += 1;
+                let (more, token) = (std::mem::take(&mut known.more), known.claims.to_string());
+                known.claimed = Some(Due { user: name.clone(), items, more, token });
             }
             known.claimed.clone()
         });
         ready(Ok(claimed.flatten().collect())).boxed()
     }
 
-    fn take<'a>(&'a self, user: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {
+    fn take<'a>(&'a self, user: &'a str, token: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {
         let now = self.now();
         let mut users = self.users();
-        if let Some(known) = users.get_mut(user) {
+        if let Some(known) = users.get_mut(user)
+            && known.claimed.as_ref().is_some_and(|claimed| claimed.token == token)
+        {
             known.claimed = None;
             known.due_ms = known.kept.values().map(|item| item.due_ms).min();
             if known.is_idle(now) {

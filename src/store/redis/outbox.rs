@@ -4,7 +4,8 @@
 //! |---|---|---|
 //! | `due` | sorted set | users by when their items are due |
 //! | `kept:<user>` | hash | id to `<due>:<body>`; under `+` how many more there were |
-//! | `claimed:<user>` | hash | what `kept` was when it was claimed: the same for who claims it again |
+//! | `claimed:<user>` | hash | what `kept` was when it was claimed, the same for who claims it again; under `#` its token |
+//! | `claims` | counter | the last token |
 //! | `went:<user>` | sorted set | ids by when they went out |
 //!
 //! Times are Redis' own, milliseconds since 1970.
@@ -23,6 +24,8 @@ use crate::{
 const KEEP: Duration = Duration::from_secs(30 * 24 * 3600);
 /// The field that counts what is not kept.
 const MORE: &str = "+";
+/// The field that tells one claim's items from the next one's.
+const TOKEN: &str = "#";
 
 /// KEYS went. ARGV id, limit, window. Answers 0 where it may go out, else when it may.
 pub(super) const ADMIT: &str = "local t = redis.call('TIME')
@@ -56,7 +59,10 @@ local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local answer = {}
 for _, user in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', now), 'LIMIT', 0, ARGV[2])) do
   local kept, claimed = ARGV[1] .. ':kept:' .. user, ARGV[1] .. ':claimed:' .. user
-  if redis.call('EXISTS', claimed) == 0 and redis.call('EXISTS', kept) == 1 then redis.call('RENAME', kept, claimed) end
+  if redis.call('EXISTS', claimed) == 0 and redis.call('EXISTS', kept) == 1 then
+    redis.call('RENAME', kept, claimed)
+    redis.call('HSET', claimed, '#', redis.call('INCR', ARGV[1] .. ':claims'))
+  end
   local items = redis.call('HGETALL', claimed)
   if #items == 0 then
     redis.call('ZREM', KEYS[1], user)
@@ -68,8 +74,9 @@ for _, user in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', string.format
 end
 return answer";
 
-/// KEYS due, claimed, kept. ARGV user.
-pub(super) const TAKE: &str = "redis.call('DEL', KEYS[2])
+/// KEYS due, claimed, kept. ARGV user, token.
+pub(super) const TAKE: &str = "if redis.call('HGET', KEYS[2], '#') ~= ARGV[2] then return 0 end
+redis.call('DEL', KEYS[2])
 local first
 for _, item in ipairs(redis.call('HVALS', KEYS[3])) do
   local due = tonumber(item:match('^(%d+):'))
@@ -132,15 +139,16 @@ impl RedisOutbox {
             let user: String = redis::from_redis_value(user).map_err(odd)?;
             let mut items: BTreeMap<String, String> = redis::from_redis_value(items).map_err(odd)?;
             let more = items.remove(MORE).and_then(|more| more.parse().ok()).unwrap_or(0);
+            let token = items.remove(TOKEN).unwrap_or_default();
             let items = items.into_iter().filter_map(|(id, item)| Some((id, item.split_once(':')?.1.to_owned())));
-            due.push(Due { user, items: items.collect(), more });
+            due.push(Due { user, items: items.collect(), more, token });
         }
         Ok(due)
     }
 
-    async fn take_now(&self, user: &str) -> Result<(), StoreError> {
+    async fn take_now(&self, user: &str, token: &str) -> Result<(), StoreError> {
         let mut call = self.store.setup().scripts.outbox_take.call(3);
-        call.arg(self.key("due")).arg(self.of_user("claimed", user)).arg(self.of_user("kept", user)).arg(user);
+        call.arg(self.key("due")).arg(self.of_user("claimed", user)).arg(self.of_user("kept", user)).arg(user).arg(token);
         self.store.run_one::<i64>(call).await.map(drop)
     }
 }
@@ -158,7 +166,7 @@ impl Outbox for RedisOutbox {
         self.claim_now(users).boxed()
     }
 
-    fn take<'a>(&'a self, user: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {
-        self.take_now(user).boxed()
+    fn take<'a>(&'a self, user: &'a str, token: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {
+        self.take_now(user, token).boxed()
     }
 }
