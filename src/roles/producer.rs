@@ -33,7 +33,8 @@ pub async fn run(config: &Config, catalog: Arc<Catalog>, options: Options, shutd
     let input = input::choose(options.input.clone(), options.serve, &io::stdin()).map_err(anyhow::Error::from)?;
     match input {
         Some(input) => read(config, catalog, &input, &options, &shutdown).await,
-        None => serve(config, catalog, &options, &shutdown).await,
+        // Boxed: it holds the brokers and both listeners.
+        None => Box::pin(serve(config, catalog, &options, &shutdown)).await,
     }
 }
 
