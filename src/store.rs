@@ -49,7 +49,7 @@ pub async fn connect(config: &StoreConfig, group: &str, metrics: &Metrics) -> Re
 /// Where handlers count by day: the store that `store.url` names, measured. Connects when first used.
 ///
 /// # Errors
-/// As [`accounts`].
+/// As [`accounts()`].
 pub fn tally(config: &StoreConfig, group: &str, metrics: &Metrics) -> Result<Arc<dyn TallyStore>, StoreError> {
     Ok(match config.is_memory() {
         true => Arc::new(measured::Measured::new(MemoryTally::default(), metrics)),

@@ -10,7 +10,7 @@
 //! | `mark:{<topic>:<partition>}` | hash | epoch to the highest offset handed to a handler |
 //! | `lease:{<topic>:<partition>}` | hash | who may run the partition's events |
 //! | `schedule:<name>` | hash | the schedule's latest tick, and who fires which |
-//! | `reminder:..` | | reminders: see [`reminders`] |
+//! | `reminder:..` | | see `reminders.rs` |
 //! | `outbox:<handler>:..` | | what is to go out later, see `outbox` |
 //! | `book:<handler>:..` | | what a handler keeps: `accounts`, `tally` |
 //!

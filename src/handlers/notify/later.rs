@@ -99,17 +99,29 @@ impl Postman {
         }
     }
 
+    /// One user's messages that cannot be published keep nobody else's waiting.
     async fn round(&self) -> Result<(), String> {
+        let mut failed = None;
         for due in self.outbox.claim(USERS).await.map_err(|error| error.to_string())? {
-            self.publish(&due).await.map_err(|failure| failure.error().to_owned())?;
-            self.outbox.take(&due.user, &due.token).await.map_err(|error| error.to_string())?;
+            match self.publish(&due).await {
+                Ok(()) => self.outbox.take(&due.user, &due.token).await.map_err(|error| error.to_string())?,
+                Err(failure) => failed = Some(failure.error().to_owned()),
+            }
         }
-        Ok(())
+        failed.map_or(Ok(()), Err)
     }
 
     /// The id is made from the messages', so that whoever publishes the same ones again publishes the same event.
     async fn publish(&self, due: &Due) -> Result<(), Failure> {
         let items: Vec<Parcel> = due.items.iter().filter_map(|(_, body)| serde_json::from_str(body).ok()).collect();
+        if items.len() < due.items.len() {
+            let lost = due.items.len() - items.len();
+            tracing::error!(
+                handler = &*self.handler,
+                messages = lost,
+                "messages that another version put off cannot be read and are dropped"
+            );
+        }
         let Some(first) = items.first() else { return Ok(()) };
         let all = due.items.iter().map(|(id, _)| id.as_str()).collect::<Vec<_>>().join("\n");
         let id = ids::of_effect(&all, &format!("{DUE} {}", self.handler));
