@@ -57,9 +57,10 @@ bench-compare: ## the same in turns with another commit: BASE=main
 instructions: ## instructions per event of the hot path, against benches/instructions/budget.toml; RECORD=1 writes it
 	@if .ci/valgrind; then export $(TLS) && $(BENCH) instructions -- $(if $(RECORD),--record) $(ARGS); else [ "$$CI" != true ]; fi
 
-check: ## format, clippy, documentation, module order, dependencies, licences
+check: ## format, clippy, the build that `make demo` makes, documentation, module order, dependencies, licences
 	$(CARGO) fmt --check
 	export $(TLS) && $(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) check --locked --quiet --no-default-features
 	export $(TLS) && RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items --quiet
 	export $(TLS) && $(CARGO) test --locked --quiet --test layers --test dependencies
 	@if ! $(CARGO) deny --version >/dev/null 2>&1; then \

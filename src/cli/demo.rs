@@ -5,6 +5,7 @@
 
 mod app;
 mod figures;
+mod jobs;
 mod observed;
 mod stage;
 mod story;
@@ -26,6 +27,11 @@ use crate::{
 
 /// Every delay of the schedules is divided by this.
 const FASTER: u32 = 100;
+/// What the worker does by itself, beside the tour's own handler.
+const JOBS: &str = r#"handlers = [
+    { name = "recurrence", kind = "recurrence" }, { name = "reminders", kind = "reminder" },
+    { name = "points", kind = "points" }, { name = "security", kind = "security" },
+]"#;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -66,10 +72,9 @@ pub async fn run(args: Args, globals: &Globals) -> anyhow::Result<Exit> {
 
 /// The defaults of `--role standalone` with shortened schedules; nothing of this machine's environment.
 fn config() -> anyhow::Result<Config> {
-    let mut config = Config::load(&Sources { role: Some(Role::Standalone), ..Sources::default() })?.config;
+    let sets = vec![JOBS.to_owned()];
+    let mut config = Config::load(&Sources { role: Some(Role::Standalone), sets, ..Sources::default() })?.config;
     "worker-demo".clone_into(&mut config.app_id);
-    // The tour binds a handler of its own.
-    config.handlers.clear();
     for delay in config.retry.0.values_mut().flat_map(|rule| rule.delays.iter_mut().flatten()) {
         *delay /= FASTER;
     }

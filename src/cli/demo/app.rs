@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// What the app says when it fails.
-pub(super) const TROUBLE: &str = "the points service answered 503";
+pub(super) const TROUBLE: &str = "the mail service answered 503";
 
 /// One run as the handler saw it.
 #[derive(Debug, Clone)]

@@ -1,5 +1,7 @@
 //! What the tour came to, in figures: each one observed.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 /// One dead letter, read back from the DLQ topic.
@@ -51,6 +53,16 @@ pub(super) struct Others {
     pub(super) delayed_at_most_ms: u64,
 }
 
+/// What the worker published by itself about one user's events.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct Caused {
+    pub(super) user: String,
+    /// Types, each of which must come once.
+    pub(super) wanted: Vec<String>,
+    /// Those that were handled, by type.
+    pub(super) seen: BTreeMap<String, usize>,
+}
+
 /// Everything that is judged.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Figures {
@@ -76,6 +88,7 @@ pub(super) struct Figures {
     pub(super) dead_letters: Vec<DeadLetter>,
     pub(super) failing: Failing,
     pub(super) others: Others,
+    pub(super) caused: Caused,
     /// Records neither settled nor held.
     pub(super) unaccounted: i64,
     /// Records beyond the group's commits at the end.

@@ -64,6 +64,19 @@ impl Stream {
         let id = Uuid::now_v7().to_string();
         self.moods.fail(&id, failing_runs);
         let event = self.event(event_type, user, &id)?;
+        self.publish_event(event_type, user, &event).await
+    }
+
+    /// Publishes an event of that type, in whose data these fields are other than the example's.
+    pub(super) async fn publish_with(&mut self, event_type: &str, user: &str, fields: Value) -> anyhow::Result<Sent> {
+        let mut event = self.event(event_type, user, &Uuid::now_v7().to_string())?;
+        for (name, value) in fields.as_object().into_iter().flatten() {
+            event["data"][name] = value.clone();
+        }
+        self.publish_event(event_type, user, &event).await
+    }
+
+    async fn publish_event(&mut self, event_type: &str, user: &str, event: &Value) -> anyhow::Result<Sent> {
         // What other programs write about their dead letters does not go to our DLQ.
         let topic = (event_type == "dlq.failed").then_some(TASKS);
         let ready = self
@@ -71,6 +84,11 @@ impl Stream {
             .prepare(event.to_string().as_bytes(), topic, None)
             .map_err(|rejected| anyhow!("{event_type}: {}", rejected.error))?;
         self.send(ready.event_id, event_type, user, ready.message).await
+    }
+
+    /// Whether the tour has published that event.
+    pub(super) fn has_sent(&self, id: &str) -> bool {
+        self.sent.iter().any(|sent| sent.id == id)
     }
 
     /// The same event once more, as a producer sends it that never got its answer.

@@ -36,6 +36,7 @@ pub(super) fn judge(figures: &Figures) -> Vec<Check> {
     checks.extend(dead(f));
     checks.push(failing(f));
     checks.push(others(f));
+    checks.push(caused(f));
     checks.push(check(
         "records unaccounted for, uncommitted",
         format!("{}, {}", f.unaccounted, f.uncommitted),
@@ -96,6 +97,18 @@ fn others(figures: &Figures) -> Check {
         ),
         must_be: format!("less than {bound} ms"),
         ok: others.events > 0 && others.on_its_partition > 0 && others.delayed_at_most_ms < bound,
+    }
+}
+
+fn caused(figures: &Figures) -> Check {
+    let caused = &figures.caused;
+    let words: Vec<_> =
+        caused.seen.iter().map(|(name, count)| if *count == 1 { name.clone() } else { format!("{count} {name}") }).collect();
+    Check {
+        figure: "what the worker did by itself",
+        observed: format!("{}: {}", caused.user, words.join(", ")),
+        must_be: format!("{} events, each once", caused.wanted.len()),
+        ok: caused.seen.keys().eq(&caused.wanted) && caused.seen.values().all(|count| *count == 1),
     }
 }
 

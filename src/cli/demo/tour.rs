@@ -12,7 +12,8 @@ use tokio::sync::mpsc;
 use super::{
     FASTER,
     app::{App, Moods},
-    figures::{DeadLetter, Failing, Figures, Others},
+    figures::{Caused, DeadLetter, Failing, Figures, Others},
+    jobs,
     observed::Observed,
     stage::Stage,
     story::{Mark, Story},
@@ -95,6 +96,7 @@ struct Parts {
     later: Vec<Sent>,
     meanwhile: Vec<Sent>,
     exhausted: Sent,
+    caused: Caused,
 }
 
 async fn tell(stage: &mut Stage, stream: &mut Stream, config: &Config) -> anyhow::Result<Parts> {
@@ -102,8 +104,9 @@ async fn tell(stage: &mut Stage, stream: &mut Stream, config: &Config) -> anyhow
     let first = catalogue(stage, stream).await?;
     duplicate(stage, stream, &first).await?;
     let (failing, later, meanwhile) = retry(stage, stream).await?;
+    let caused = jobs::day(stage, stream).await?;
     let exhausted = exhaust(stage, stream).await?;
-    Ok(Parts { failing, later, meanwhile, exhausted })
+    Ok(Parts { failing, later, meanwhile, exhausted, caused })
 }
 
 fn introduce(stage: &mut Stage, config: &Config) {
@@ -189,7 +192,7 @@ async fn retry(stage: &mut Stage, stream: &mut Stream) -> anyhow::Result<(Sent, 
 
 /// An event that uses up its schedule, and a value that is no event.
 async fn exhaust(stage: &mut Stage, stream: &mut Stream) -> anyhow::Result<Sent> {
-    stage.story.act(4, "An event that never succeeds, and a value that is no event: to the DLQ, with the reason");
+    stage.story.act(5, "An event that never succeeds, and a value that is no event: to the DLQ, with the reason");
     let exhausted = stream.publish(EXHAUSTED, UNLUCKY, u32::MAX).await?;
     stage.until("the exhausted event", |seen| seen.settled("dead") == 1).await?;
     stage.story.event(Mark::Dead, std::time::Instant::now(), UNLUCKY, EXHAUSTED, "to the DLQ: its schedule is used up");
@@ -198,7 +201,8 @@ async fn exhaust(stage: &mut Stage, stream: &mut Stream) -> anyhow::Result<Sent>
     stage.story.event(Mark::Dead, std::time::Instant::now(), "ben", "?", "to the DLQ: cut off in the middle, no event can be read");
     // Counted once more after everything has settled: nothing may come late.
     let published = stream.sent.len() as u64;
-    stage.until("the last event", |seen| seen.settled_in_all() >= published).await?;
+    let caused = stage.observed.effects().keys().filter(|id| !stream.has_sent(id)).count() as u64;
+    stage.until("the last event", |seen| seen.settled_in_all() >= published + caused).await?;
     Ok(exhausted)
 }
 
@@ -262,6 +266,7 @@ async fn figures(stage: &mut Stage, stream: &Stream, parts: Parts, brokers: &Bro
         dead_letters: letters,
         failing: failing(seen, &parts, config)?,
         others: others(seen, &parts.meanwhile, &parts.failing),
+        caused: parts.caused,
         unaccounted: seen.unaccounted(),
         uncommitted,
         schedules_divided_by: FASTER,
@@ -270,7 +275,7 @@ async fn figures(stage: &mut Stage, stream: &Stream, parts: Parts, brokers: &Bro
 }
 
 fn show(story: &mut Story, letters: &[DeadLetter], topic: &str) {
-    story.act(5, &format!("The topic {topic}, read back: key and value as they were published, the story in the headers"));
+    story.act(6, &format!("The topic {topic}, read back: key and value as they were published, the story in the headers"));
     for letter in letters {
         let number = |number: Option<u32>| number.map(|number| number.to_string()).unwrap_or_default();
         story.field("key", &letter.user);

@@ -8,7 +8,7 @@ use lettre::{
         Mailbox, MultiPart, SinglePart,
         header::{HeaderName, HeaderValue},
     },
-    transport::smtp::{self, PoolConfig},
+    transport::smtp::{self, AsyncSmtpTransportBuilder, PoolConfig},
 };
 
 use super::{
@@ -41,10 +41,7 @@ impl Email {
             None if url.starts_with("smtp:") => format!("{url}?tls=required"),
             _ => url.to_owned(),
         };
-        let builder = AsyncSmtpTransport::<Tokio1Executor>::from_url(&url);
-        let builder = builder.map_err(
-            |_| "`smtp` is no address of a mail server, or needs the feature `tls`; write it like \"smtp://user:password@host:587\"",
-        )?;
+        let builder = server(&url)?;
         let pool = PoolConfig::new().max_size(u32::try_from(CONCURRENCY).unwrap_or(u32::MAX)).idle_timeout(IDLE);
         Ok(Self { transport: builder.timeout(Some(PATIENCE)).pool_config(pool).build(), from })
     }
@@ -73,6 +70,17 @@ impl Email {
         };
         mail.map_err(|error| Refusal::Failed(format!("no mail can be made: {error}")))
     }
+}
+
+#[cfg(feature = "tls")]
+fn server(url: &str) -> Result<AsyncSmtpTransportBuilder, String> {
+    AsyncSmtpTransport::<Tokio1Executor>::from_url(url)
+        .map_err(|_| "`smtp` is no address of a mail server; write it like \"smtp://user:password@host:587\"".to_owned())
+}
+
+#[cfg(not(feature = "tls"))]
+fn server(_: &str) -> Result<AsyncSmtpTransportBuilder, String> {
+    Err("`smtp`: this binary was built without the feature `tls`, which mail needs".to_owned())
 }
 
 fn refusal(error: &smtp::Error, to: &str) -> Refusal {
