@@ -95,7 +95,7 @@ async fn brokers_whose_certificate_is_signed_by_nobody_we_trust_are_refused_and_
         .output()
         .unwrap();
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    let launch = Launch::role("producer", &stack, "secure", "").arg("--serve").arg("--exit-if-unreachable").arg("3s");
+    let launch = Launch::role("producer", &stack, "secure", "").arg("--serve").arg("--exit-if-unreachable").arg("10s");
     let mut worker = properties(launch, &sasl, "PLAIN", ca.to_str().unwrap()).start();
     assert_eq!(worker.ended(LONG).await.code(), Some(1), "{}", worker.log());
     let log = worker.log();
