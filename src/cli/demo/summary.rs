@@ -138,7 +138,7 @@ pub(super) fn json(figures: &Figures, checks: &[Check]) -> anyhow::Result<String
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
-    use super::super::figures::{Failing, Others};
+    use super::super::figures::{Caused, Failing, Others};
     use super::*;
 
     fn letter(reason: &str, retries: u32) -> DeadLetter {
@@ -179,6 +179,11 @@ mod tests {
                 later: 2,
             },
             others: Others { users: 12, events: 44, on_its_partition: 9, delayed_at_most_ms: 20 },
+            caused: Caused {
+                user: "mia".to_owned(),
+                wanted: vec!["reminder.due".to_owned()],
+                seen: [("reminder.due".to_owned(), 1)].into(),
+            },
             unaccounted: 0,
             uncommitted: 0,
             schedules_divided_by: 100,
@@ -196,7 +201,7 @@ mod tests {
     #[test]
     fn each_wrong_figure_fails_a_check_of_its_own() {
         type Spoil = fn(&mut Figures);
-        let wrongs: [(&str, Spoil); 19] = [
+        let wrongs: [(&str, Spoil); 21] = [
             ("event types handled", |f| f.types_handled = 19),
             ("events handled", |f| f.handled = 66),
             ("events handled", |f| f.handled_again = 1),
@@ -214,6 +219,8 @@ mod tests {
             ("other users were delayed by", |f| f.others.delayed_at_most_ms = 3000),
             ("other users were delayed by", |f| f.others.events = 0),
             ("other users were delayed by", |f| f.others.on_its_partition = 0),
+            ("what the worker did by itself", |f| f.caused.seen.clear()),
+            ("what the worker did by itself", |f| f.caused.seen.values_mut().for_each(|count| *count = 2)),
             ("records unaccounted for, uncommitted", |f| f.unaccounted = 1),
             ("records unaccounted for, uncommitted", |f| f.uncommitted = 1),
         ];
