@@ -97,6 +97,14 @@ impl Crew {
         }
     }
 
+    /// Ends what is half-open: a member whose request to join went into such a connection would wait for its answer for five minutes.
+    pub fn mend_lines(&self) {
+        for line in &self.lines {
+            line.kafka.reset();
+            line.redis.reset();
+        }
+    }
+
     /// Every life so far.
     pub fn lives(&self) -> Vec<Life> {
         self.lives.lock().unwrap().clone()

@@ -129,6 +129,7 @@ async fn soak(plan: Plan) {
 
 /// Waits until the group's commits stand at the end of every topic; what keeps them from it, if they never do.
 async fn settle(crew: &Crew) -> Option<String> {
+    crew.mend_lines();
     crew.ready().await;
     let follower = crew.stack.kafka().follower(GROUP);
     let end = Instant::now() + HEALING;

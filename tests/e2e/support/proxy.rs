@@ -131,7 +131,11 @@ async fn carry(mut near: TcpStream, target: String, mut weather: watch::Receiver
         }
     };
     match order {
-        Ok(Order::Strand) => std::future::pending().await,
+        // Until a reset: even such a firewall is mended some time.
+        Ok(Order::Strand) => {
+            while matches!(orders.recv().await, Ok(Order::Strand)) {}
+            drop((near.set_zero_linger(), far.set_zero_linger()));
+        }
         Ok(Order::Reset) | Err(_) => drop((near.set_zero_linger(), far.set_zero_linger())),
     }
 }
