@@ -3,6 +3,7 @@
 mod apps;
 mod brokers;
 mod finding;
+mod mail;
 mod store;
 mod topics;
 
@@ -16,7 +17,9 @@ use crate::{
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Nothing is changed: no event is published or posted, no group is joined. Exit 0 where nothing failed, else 1.")]
+#[command(
+    after_help = "Nothing is changed: no event is published or posted, no mail sent, no group joined. Exit 0 where nothing failed, else 1."
+)]
 pub struct Args {
     /// Check it for this role, which moves some defaults
     #[arg(long, value_enum)]
@@ -51,9 +54,10 @@ async fn examine(loaded: &Loaded, catalog: &Catalog) -> Vec<Finding> {
         }
         (findings, apps)
     };
-    let ((mut findings, apps), store) = tokio::join!(kafka, store::examine(config));
+    let ((mut findings, apps), store, mail) = tokio::join!(kafka, store::examine(config), mail::examine(config));
     findings.extend(store);
     findings.extend(apps);
+    findings.extend(mail);
     findings.push(apps::publish_listener(config));
     findings
 }

@@ -6,7 +6,7 @@
 mod channel;
 mod classify;
 mod directory;
-mod email;
+pub mod email;
 mod header;
 mod later;
 mod parcel;
@@ -145,13 +145,20 @@ impl NotifyHandler {
     /// Tells a user what was put off.
     async fn tell_bundle(&self, event: &Event, bundle: &Bundle) -> Result<Told, Refusal> {
         let person = self.person(event).await?;
+        let zone = person.zone.or(bundle.zone()).unwrap_or(self.zone);
+        if let Some(later) = &self.later
+            && !self.sent.contains(&bundle.message_id(event))
+            && later.put_back(event.user_id(), bundle, person.quiet, zone).await?
+        {
+            return Ok(Told::PutOff);
+        }
         let message = match bundle.single(event.user_id()) {
             Some(message) => message,
             None => {
-                let words = self.templates.digest(&bundle.context(), bundle.to(), &person, person.zone.unwrap_or(self.zone));
+                let words = self.templates.digest(&bundle.context(), bundle.to(), &person, zone);
                 let words = words.map_err(Refusal::Failed)?;
                 let event_type = Arc::clone(event.event_type());
-                Message { id: event.id().to_owned(), user_id: event.user_id().into(), event_id: event.id().into(), event_type, words }
+                Message { id: bundle.message_id(event), user_id: event.user_id().into(), event_id: event.id().into(), event_type, words }
             }
         };
         self.check_address(&message, &person)?;

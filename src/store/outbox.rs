@@ -61,6 +61,8 @@ pub trait Outbox: Send + Sync + 'static {
     fn claim(&self, users: usize) -> BoxFuture<'_, Result<Vec<Due>, StoreError>>;
     /// What was claimed with that token has gone out; what was claimed since stays.
     fn take<'a>(&'a self, user: &'a str, token: &'a str) -> BoxFuture<'a, Result<(), StoreError>>;
+    /// Users of whom something waits, or is on its way out.
+    fn waiting(&self) -> BoxFuture<'_, Result<u64, StoreError>>;
 }
 
 /// The outbox of that name in the store that `store.url` names, for every replica of the group, or for this process alone.

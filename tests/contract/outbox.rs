@@ -43,9 +43,11 @@ pub async fn items_are_due_together_and_claimed_by_one(bench: &dyn OutboxBench) 
     second.defer("ada", item("a", past)).await.unwrap();
     let claimed = first.claim(10).await.unwrap();
     assert_eq!(ids(&claimed), [of("ada", &["a", "b"], 0), of("cyd:x", &["d"], 0)]);
+    assert_eq!(second.waiting().await.unwrap(), 3, "also of what is on its way out");
     assert_eq!(claimed.iter().find(|due| due.user == "ada").unwrap().items[0].1, "body: of a");
     assert_eq!(ids(&second.claim(10).await.unwrap()), [], "the first has them");
     first.take("cyd:x", token(&claimed, "cyd:x")).await.unwrap();
+    assert_eq!(first.waiting().await.unwrap(), 2);
 
     second.defer("ada", item("e", future)).await.unwrap();
     bench.expire("ada").await;
@@ -62,6 +64,9 @@ pub async fn items_are_due_together_and_claimed_by_one(bench: &dyn OutboxBench) 
     second.take("ada", token(&third, "ada")).await.unwrap();
     bench.expire("ada").await;
     assert_eq!(ids(&first.claim(10).await.unwrap()), []);
+    first.defer("ada", item("a", past)).await.unwrap();
+    let later = first.claim(10).await.unwrap();
+    assert!(![token(&claimed, "ada"), token(&third, "ada")].contains(&token(&later, "ada")), "what waits once more makes another event");
 }
 
 fn token<'a>(claimed: &'a [Due], user: &str) -> &'a str {

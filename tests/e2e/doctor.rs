@@ -1,6 +1,9 @@
 //! `worker doctor` on a real broker and a real Redis.
 
-use std::process::{Command, Output};
+use std::{
+    path::Path,
+    process::{Command, Output},
+};
 
 use serde_json::Value;
 
@@ -9,6 +12,7 @@ use crate::{
     support::{
         app::{Answer, App},
         free_address,
+        mail::{self, MailServer},
         stack::Stack,
         unique,
     },
@@ -23,6 +27,44 @@ fn doctor(toml: &str, args: &[&str]) -> (Output, Value) {
         command.args(["doctor", "-o", "json", "-c"]).arg(config).args(args).env_clear().current_dir(folder.path()).output().unwrap();
     let found = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&output.stderr)));
     (output, found)
+}
+
+/// What is found about the mail server at `smtp`, as a worker that trusts `authority` sees it.
+fn about_mail(smtp: &str, authority: Option<&Path>) -> (String, String) {
+    let keys = format!("smtp = {smtp:?}, from = \"todo@example.com\"");
+    let handler = format!("handlers = [{{ name = \"mail\", kind = \"notify\", notify = {{ {keys} }} }}]");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_worker"));
+    command.args(["doctor", "-o", "json", "--set", "kafka.brokers=embedded", "--set", "store.url=memory", "--set", &handler]).env_clear();
+    let output = command.envs(authority.map(|path| ("SSL_CERT_FILE", path))).output().unwrap();
+    let found: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&output.stderr)));
+    let part = found["findings"].as_array().unwrap().iter().find(|found| found["part"] == "mail server of mail").unwrap();
+    assert!(!part.to_string().contains("hunter2"), "{part}");
+    let words = format!("{} {}", part["found"], part.get("fix").unwrap_or(&Value::Null));
+    (part["level"].as_str().unwrap().to_owned(), words)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mail_server_is_asked_as_a_worker_would_and_what_is_wrong_is_told_with_its_fix() {
+    let folder = tempfile::tempdir().unwrap();
+    let (certificate, ca) = mail::certificate(folder.path());
+    let arguments = ["--certificate", certificate.to_str().unwrap(), "--login", "todo:p@ss"];
+    let (Some(secure), Some(plain)) = (MailServer::start(&arguments).await, MailServer::start(&[]).await) else { return };
+    let at = |server: &MailServer, user: &str, rest: &str| {
+        format!("smtp://{user}localhost:{}{rest}", server.address().rsplit_once(':').unwrap().1)
+    };
+    let away = format!("smtp://{}", free_address());
+    for (smtp, authority, level, words) in [
+        (at(&secure, "todo:p%40ss@", ""), Some(&*ca), "ok", "none was sent"),
+        (at(&plain, "", "?tls=none"), None, "ok", "none was sent"),
+        (at(&secure, "todo:hunter2@", ""), Some(&*ca), "fail", "correct user and password"),
+        (at(&secure, "todo:p%40ss@", ""), None, "fail", "SSL_CERT_FILE"),
+        (at(&plain, "", ""), None, "fail", "?tls=none where it need not"),
+        (away, None, "fail", "start the mail server"),
+    ] {
+        let (found, text) = about_mail(&smtp, authority);
+        assert!(found == level && text.contains(words), "{smtp}: {found}: {text}");
+    }
+    assert!(secure.told("rcpt").is_empty() && plain.told("rcpt").is_empty());
 }
 
 /// The level and the words about that part.

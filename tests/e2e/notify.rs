@@ -10,7 +10,7 @@ use crate::{
         app::{Answer, App},
         free_address,
         kafka::Kafka,
-        mail::MailServer,
+        mail::{self, MailServer},
         python,
         stack::Stack,
         unique,
@@ -170,30 +170,7 @@ async fn a_mail_goes_out_once_although_the_server_was_busy_and_an_address_that_d
 async fn a_mail_is_encrypted_and_the_sender_known_and_what_is_wrong_with_either_is_no_fault_of_the_message() {
     let place = stack_or_skip!(Place::new("tls-mail").await);
     let folder = tempfile::tempdir().unwrap();
-    let certificate = folder.path().join("server.pem");
-    let made = Command::new("openssl")
-        .args([
-            "req",
-            "-x509",
-            "-newkey",
-            "rsa:2048",
-            "-nodes",
-            "-days",
-            "2",
-            "-subj",
-            "/CN=localhost",
-            "-addext",
-            "subjectAltName=DNS:localhost",
-            "-keyout",
-        ])
-        .arg(folder.path().join("key.pem"))
-        .arg("-out")
-        .arg(folder.path().join("ca.pem"))
-        .output()
-        .unwrap();
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    let [key, ca] = ["key.pem", "ca.pem"].map(|name| folder.path().join(name));
-    std::fs::write(&certificate, std::fs::read_to_string(&key).unwrap() + &std::fs::read_to_string(&ca).unwrap()).unwrap();
+    let (certificate, ca) = mail::certificate(folder.path());
     // Nobody is there at first: the connection is refused until it is.
     let address = free_address();
     let port = address.rsplit_once(':').unwrap().1;

@@ -180,6 +180,44 @@ async fn what_waited_is_published_again_with_the_same_id_where_the_brokers_did_n
     assert_eq!(run_event(&handlers, &others, 1).await, Ok(Handled::Dropped("another handler's messages".to_owned())));
 }
 
+/// Hours around this moment, so that it is night.
+fn night() -> String {
+    let clock = |hours| (chrono::Utc::now() + chrono::TimeDelta::hours(hours)).format("%H:%M");
+    format!("{}-{}", clock(-2), clock(2))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_late_reminder_and_what_comes_back_late_wait_for_the_morning_with_all_that_they_say() {
+    let (hook, publisher) = (App::start().await, FakePublisher::new());
+    let handlers = Arc::new(notifying(&publisher, &format!("webhook = {:?}, quiet = {:?}", hook.served.url("/"), night())).await);
+    let late = json!({ "event_id": "due-1", "event_type": "reminder.due", "user_id": "ada", "task_id": 7, "timestamp": "2026-03-28T08:00:00Z",
+                       "data": { "title": "Milk", "remind_at": "2026-03-28T08:00:00Z", "timezone": "UTC" } });
+    assert_eq!(run_event(&handlers, &late, 1).await, Ok(Handled::Done));
+    let stop = CancellationToken::new();
+    let delivering = tokio::spawn({
+        let (handlers, stop) = (Arc::clone(&handlers), stop.clone());
+        async move { handlers.deliver(stop).await }
+    });
+    let mut first = published_in_time(&publisher, 1).await.remove(0);
+    assert_eq!(first.1["event_type"], "notification.due");
+
+    // The worker was away until the next night.
+    first.1["data"]["more"] = 5.into();
+    assert_eq!(run_event(&handlers, &first.1, 1).await, Ok(Handled::Done));
+    assert!(hook.got().is_empty(), "nobody is woken");
+    let second = published_in_time(&publisher, 2).await.remove(1);
+    stop.cancel();
+    delivering.await.unwrap();
+    assert_ne!(second.0, first.0, "the same id would pass for a duplicate");
+    assert_eq!((&second.1["data"]["items"][0]["event_id"], &second.1["data"]["more"]), (&json!("due-1"), &json!(5)), "{second:?}");
+
+    tokio::time::resume();
+    let mut elsewhere = second.1;
+    elsewhere["data"]["items"][0]["zone"] = "Asia/Tokyo".into();
+    assert_eq!(run_event(&handlers, &elsewhere, 1).await, Ok(Handled::Done));
+    assert_eq!(hook.got().len(), 1, "it is day where the user is");
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_is_too_much_for_one_event_waits_with_less_of_its_words() {
     let templates = tempfile::tempdir().unwrap();

@@ -73,17 +73,18 @@ async fn examine_one(handler: &HandlerConfig) -> Finding {
     let Some(url) = handler.url.as_ref().or(handler.discover.as_ref()) else {
         return Finding::fail(part, "has neither url nor discover", "set one of them");
     };
+    reach(part, url, "no event was posted", "start the app, or correct the address; until then its events are retried").await
+}
+
+/// Whether anything listens where `url` leads. `kept`: what was not done to it.
+pub(super) async fn reach(part: String, url: &str, kept: &str, fix: &str) -> Finding {
     let Ok(url) = url.parse::<Url>() else { return Finding::fail(part, "its address is no URL", "write it as http://host:port/path") };
     let (Some(host), Some(port)) = (url.host_str(), url.port_or_known_default()) else {
         return Finding::fail(part, "its address names no host", "write it as http://host:port/path");
     };
     match dial(&format!("{host}:{port}")).await {
-        Ok(()) => Finding::ok(part, format!("{} accepts connections; no event was posted", shown(&url))),
-        Err(error) => Finding::fail(
-            part,
-            format!("{}: {error}", shown(&url)),
-            "start the app, or correct the address; until then its events are retried",
-        ),
+        Ok(()) => Finding::ok(part, format!("{} accepts connections; {kept}", shown(&url))),
+        Err(error) => Finding::fail(part, format!("{}: {error}", shown(&url)), fix),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Mail over SMTP, through a pool of connections.
 
-use std::{error::Error, time::Duration};
+use std::{error::Error, io, time::Duration};
 
 use lettre::{
     AsyncSmtpTransport, AsyncTransport, Message as Mail, Tokio1Executor,
@@ -72,15 +72,61 @@ impl Email {
     }
 }
 
+/// Why a mail server would take nothing from us.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Trouble {
+    /// The address or the sender makes no sense.
+    Config(String),
+    /// Nobody answers there.
+    Away(String),
+    /// It does not offer what the address asks for: STARTTLS, or a way to log in.
+    Lacks(String),
+    /// It cannot be encrypted to, or shows a certificate that is not trusted.
+    Certificate(String),
+    /// It answered, and will not have us: most likely user or password.
+    Refused(String),
+}
+
+/// Connects to a mail server as a handler would: greeting, encryption, log-in. No mail is sent.
+///
+/// # Errors
+/// What keeps it from taking mails, without secrets.
+pub async fn examine(url: &str, from: &str) -> Result<(), Trouble> {
+    let email = Email::new(url, from).map_err(Trouble::Config)?;
+    match email.transport.test_connection().await {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Trouble::Refused("it answered NOOP with an error".to_owned())),
+        Err(error) => Err(trouble(&error)),
+    }
+}
+
+fn trouble(error: &smtp::Error) -> Trouble {
+    let text = error.source().map_or_else(|| error.to_string(), ToString::to_string);
+    match error.status() {
+        Some(code) => Trouble::Refused(format!("{code} {text}")),
+        None if error.is_client() => Trouble::Lacks(text),
+        None if error.is_timeout() || error.source().is_some_and(|source| source.is::<io::Error>()) => Trouble::Away(text),
+        None => Trouble::Certificate(text),
+    }
+}
+
 #[cfg(feature = "tls")]
 fn server(url: &str) -> Result<AsyncSmtpTransportBuilder, String> {
     AsyncSmtpTransport::<Tokio1Executor>::from_url(url)
         .map_err(|_| "`smtp` is no address of a mail server; write it like \"smtp://user:password@host:587\"".to_owned())
 }
 
+/// Passwords do not go over the network as they are.
 #[cfg(not(feature = "tls"))]
-fn server(_: &str) -> Result<AsyncSmtpTransportBuilder, String> {
-    Err("`smtp`: this binary was built without the feature `tls`, which mail needs".to_owned())
+fn server(url: &str) -> Result<AsyncSmtpTransportBuilder, String> {
+    let url: reqwest::Url = url.parse().map_err(|_| "`smtp` is no address of a mail server".to_owned())?;
+    match url.host_str() {
+        Some(host) if url.scheme() == "smtp" && url.query().is_none() && url.password().is_none() => {
+            Ok(AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(host).port(url.port().unwrap_or(25)))
+        }
+        _ => Err("`smtp`: this binary was built without the feature `tls`: write it like \"smtp://host:25?tls=none\", without a password"
+            .to_owned()),
+    }
 }
 
 fn refusal(error: &smtp::Error, to: &str) -> Refusal {

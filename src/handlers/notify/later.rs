@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 use serde_json::json;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -30,6 +30,8 @@ pub const DUE: &str = "notification.due";
 const LOOK: Duration = Duration::from_secs(1);
 /// Users whose messages are published after one look.
 const USERS: usize = 32;
+/// How often the users whose messages wait are counted.
+const COUNT: Duration = Duration::from_secs(10);
 
 /// What puts messages off, and where they wait.
 pub(super) struct Later {
@@ -44,7 +46,7 @@ impl Later {
         if self.urgent.iter().any(|urgent| pattern::matches(urgent, event.event_type())) {
             return Ok(false);
         }
-        let manners = Manners { quiet: self.manners.quiet.map(|all| quiet.unwrap_or(all)), ..self.manners };
+        let manners = Manners { quiet: self.quiet(quiet), ..self.manners };
         let now = Utc::now();
         let due = match manners.due(now, None, zone) {
             Some(due) => due,
@@ -60,10 +62,28 @@ impl Later {
                 }
             }
         };
-        let parcel = serde_json::to_string(&Parcel::new(event, message)).map_err(|error| Refusal::Failed(error.to_string()))?;
-        let item = Item { id: message.id.clone(), body: parcel, due_ms: due.timestamp_millis() };
-        self.outbox.defer(event.user_id(), item).await.map_err(|error| away(&error))?;
+        self.defer(event.user_id(), &Parcel::new(event, message, zone), due).await?;
         Ok(true)
+    }
+
+    /// Puts off once more what comes back at night, because no worker was there when it was due; `false`: it is to go out now.
+    pub(super) async fn put_back(&self, user: &str, bundle: &Bundle, quiet: Option<Quiet>, zone: Tz) -> Result<bool, Refusal> {
+        let Some(until) = self.quiet(quiet).and_then(|quiet| quiet.ends(Utc::now(), zone)) else { return Ok(false) };
+        for parcel in bundle.parcels() {
+            self.defer(user, &parcel, until).await?;
+        }
+        Ok(true)
+    }
+
+    /// The user's own hours go before the handler's, where it has any.
+    fn quiet(&self, of_user: Option<Quiet>) -> Option<Quiet> {
+        self.manners.quiet.map(|all| of_user.unwrap_or(all))
+    }
+
+    async fn defer(&self, user: &str, parcel: &Parcel, due: DateTime<Utc>) -> Result<(), Refusal> {
+        let body = serde_json::to_string(parcel).map_err(|error| Refusal::Failed(error.to_string()))?;
+        let item = Item { id: parcel.id.clone(), body, due_ms: due.timestamp_millis() };
+        self.outbox.defer(user, item).await.map_err(|error| away(&error))
     }
 }
 
@@ -86,8 +106,12 @@ impl Postman {
 
     /// Goes on until `stop`. What cannot be published now stays, and is claimed again by this replica or another.
     pub async fn run(&self, stop: CancellationToken) {
-        let mut failing = false;
+        let (mut failing, mut count_at) = (false, Instant::now());
         while stop.run_until_cancelled(sleep(LOOK)).await.is_some() {
+            if Instant::now() >= count_at {
+                count_at = Instant::now() + COUNT;
+                self.count().await;
+            }
             match self.round().await {
                 Ok(()) => failing = false,
                 Err(error) => {
@@ -96,6 +120,14 @@ impl Postman {
                     }
                 }
             }
+        }
+    }
+
+    /// A store that does not answer is told where messages are claimed.
+    async fn count(&self) {
+        if let (Ok(users), Ok(metrics)) = (self.outbox.waiting().await, self.outlet.metrics()) {
+            let users = i64::try_from(users).unwrap_or(i64::MAX);
+            metrics.notifications_waiting.with_label_values(&[&*self.handler]).set(users);
         }
     }
 
@@ -111,7 +143,8 @@ impl Postman {
         failed.map_or(Ok(()), Err)
     }
 
-    /// The id is made from the messages', so that whoever publishes the same ones again publishes the same event.
+    /// The id is made from the messages' and the claim's, so that whoever publishes the same ones again publishes the same event, unless they were put off
+    /// once more in between.
     async fn publish(&self, due: &Due) -> Result<(), Failure> {
         let items: Vec<Parcel> = due.items.iter().filter_map(|(_, body)| serde_json::from_str(body).ok()).collect();
         if items.len() < due.items.len() {
@@ -123,7 +156,7 @@ impl Postman {
             );
         }
         let Some(first) = items.first() else { return Ok(()) };
-        let all = due.items.iter().map(|(id, _)| id.as_str()).collect::<Vec<_>>().join("\n");
+        let all = due.items.iter().map(|(id, _)| id.as_str()).chain([&*due.token]).collect::<Vec<_>>().join("\n");
         let id = ids::of_effect(&all, &format!("{DUE} {}", self.handler));
         let cause = Cause {
             id: first.event_id.clone(),
@@ -132,7 +165,7 @@ impl Postman {
             correlation_id: first.correlation_id.clone(),
             traceparent: None,
         };
-        let bundle = Bundle { handler: self.handler.to_string(), items, more: due.more };
+        let bundle = Bundle::new(&self.handler, items, due.more);
         match self.outlet.publish(&cause, id, DUE, json!(bundle)).await {
             Err(Failure::Permanent { .. }) => {
                 // Too much for one event.

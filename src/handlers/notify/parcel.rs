@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use chrono_tz::Tz;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -34,10 +35,17 @@ pub(super) struct Parcel {
     text: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     html: Option<String>,
+    /// The user's zone when it was put off: later only the directory could tell it.
+    #[serde(default)]
+    zone: Option<String>,
+    /// How many more are told with it by their number alone, having been put off before.
+    #[serde(default)]
+    more: u64,
 }
 
 impl Parcel {
-    pub(super) fn new(event: &Event, message: &Message) -> Self {
+    /// `zone`: the user's.
+    pub(super) fn new(event: &Event, message: &Message, zone: Tz) -> Self {
         let words = message.words.clone();
         Self {
             id: message.id.clone(),
@@ -50,6 +58,8 @@ impl Parcel {
             subject: words.subject,
             text: cut(words.text, TEXT),
             html: words.html.filter(|html| html.len() <= HTML),
+            zone: Some(zone.name().to_owned()),
+            more: 0,
         }
     }
 
@@ -78,6 +88,24 @@ pub(super) struct Bundle {
 }
 
 impl Bundle {
+    /// Of what was put off together; `more`: those of which only the number is known.
+    pub(super) fn new(handler: &str, mut items: Vec<Parcel>, more: u64) -> Self {
+        let known: u64 = items.iter_mut().map(|item| std::mem::take(&mut item.more)).sum();
+        Self { handler: handler.to_owned(), items, more: more + known }
+    }
+
+    /// The same as they are put off once more.
+    pub(super) fn parcels(&self) -> Vec<Parcel> {
+        let mut items = self.items.clone();
+        items.first_mut().into_iter().for_each(|first| first.more = self.more);
+        items
+    }
+
+    /// The user's zone, as it was told last.
+    pub(super) fn zone(&self) -> Option<Tz> {
+        self.items.iter().rev().find_map(|item| item.zone.as_deref()?.parse().ok())
+    }
+
     /// A message that was alone goes out as it would have at first; `None`: many, to be told in one.
     pub(super) fn single(&self, user_id: &str) -> Option<Message> {
         let [item] = self.items.as_slice() else { return None };
@@ -88,6 +116,14 @@ impl Bundle {
             event_type: Arc::from(item.event_type.as_str()),
             words: Words { to: item.to.clone(), subject: item.subject.clone(), text: item.text.clone(), html: item.html.clone() },
         })
+    }
+
+    /// Of the message that it makes: that of the only one, else the event's.
+    pub(super) fn message_id(&self, event: &Event) -> String {
+        match self.items.as_slice() {
+            [item] if self.more == 0 => item.id.clone(),
+            _ => event.id().to_owned(),
+        }
     }
 
     /// The address that was told last.

@@ -2,7 +2,10 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -18,6 +21,8 @@ pub struct MemoryOutbox {
     started: Instant,
     started_ms: i64,
     users: Mutex<HashMap<String, User>>,
+    /// The last token; no two claims have the same, also of users who were forgotten in between.
+    claims: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -29,14 +34,13 @@ struct User {
     kept: BTreeMap<String, Item>,
     more: u64,
     claimed: Option<Due>,
-    claims: u64,
     due_ms: Option<i64>,
 }
 
 impl Default for MemoryOutbox {
     fn default() -> Self {
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self { started: Instant::now(), started_ms: millis(since_1970), users: Mutex::default() }
+        Self { started: Instant::now(), started_ms: millis(since_1970), users: Mutex::default(), claims: AtomicU64::new(0) }
     }
 }
 
@@ -100,8 +104,8 @@ impl Outbox for MemoryOutbox {
             known.due_ms = Some(now + millis(CLAIM_TIME));
             if known.claimed.is_none() {
                 let items = std::mem::take(&mut known.kept).into_values().map(|item| (item.id, item.body)).collect();
-                known.claims += 1;
-                let (more, token) = (std::mem::take(&mut known.more), known.claims.to_string());
+                let token = self.claims.fetch_add(1, Ordering::Relaxed).to_string();
+                let more = std::mem::take(&mut known.more);
                 known.claimed = Some(Due { user: name.clone(), items, more, token });
             }
             known.claimed.clone()
@@ -122,5 +126,10 @@ impl Outbox for MemoryOutbox {
             }
         }
         ready(Ok(())).boxed()
+    }
+
+    fn waiting(&self) -> BoxFuture<'_, Result<u64, StoreError>> {
+        let waiting = self.users().values().filter(|known| known.due_ms.is_some()).count();
+        ready(Ok(waiting as u64)).boxed()
     }
 }

@@ -169,4 +169,10 @@ impl Outbox for RedisOutbox {
     fn take<'a>(&'a self, user: &'a str, token: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {
         self.take_now(user, token).boxed()
     }
+
+    fn waiting(&self) -> BoxFuture<'_, Result<u64, StoreError>> {
+        let mut cmd = redis::cmd("ZCARD");
+        cmd.arg(self.key("due"));
+        async move { self.store.run_one(cmd).await }.boxed()
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::{
     fs::File,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
 };
@@ -9,6 +10,24 @@ use std::{
 use serde_json::Value;
 
 use super::{eventually, free_address, python};
+
+/// Makes a certificate for localhost: what [`MailServer`] takes as `--certificate`, and the authority that clients have to know.
+pub fn certificate(folder: &Path) -> (PathBuf, PathBuf) {
+    let [server, key, ca] = ["server.pem", "key.pem", "ca.pem"].map(|name| folder.join(name));
+    let subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"];
+    let made = Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"])
+        .args(subject)
+        .arg("-keyout")
+        .arg(&key)
+        .arg("-out")
+        .arg(&ca)
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    std::fs::write(&server, std::fs::read_to_string(&key).unwrap() + &std::fs::read_to_string(&ca).unwrap()).unwrap();
+    (server, ca)
+}
 
 /// A running mail server, ended when dropped.
 pub struct MailServer {
