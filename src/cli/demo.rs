@@ -6,7 +6,9 @@
 mod app;
 mod figures;
 mod jobs;
+mod mailbox;
 mod observed;
+mod place;
 mod stage;
 mod story;
 mod stream;
@@ -17,6 +19,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 
+use self::place::Place;
 use super::{Exit, Format, Globals, out};
 use crate::{
     config::{Config, Role, Sources},
@@ -27,16 +30,13 @@ use crate::{
 
 /// Every delay of the schedules is divided by this.
 const FASTER: u32 = 100;
-/// What the worker does by itself, beside the tour's own handler.
-const JOBS: &str = r#"handlers = [
-    { name = "recurrence", kind = "recurrence" }, { name = "reminders", kind = "reminder" },
-    { name = "points", kind = "points" }, { name = "security", kind = "security" },
-]"#;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Needs nothing: the broker and the store live in this process and end with it. It takes no configuration. \
-                        Exit 0 only if every figure is as it must be, 1 otherwise.")]
+#[command(
+    after_help = "Needs nothing: the broker, the store and a mail server live in this process and end with it. It takes no configuration. \
+                        Exit 0 only if every figure is as it must be, 1 otherwise."
+)]
 pub struct Args {
     /// How the summary is printed; with json, the story goes to stderr
     #[arg(short, long, value_enum, default_value_t = Format::Table)]
@@ -52,6 +52,7 @@ pub async fn run(args: Args, globals: &Globals) -> anyhow::Result<Exit> {
         return Err(RunError::Usage("the demo has a configuration of its own; to try yours, run worker --role standalone".into()).into());
     }
     let catalog = Arc::new(Catalog::embedded().context("the catalogue in the binary")?);
+    let place = Place::new().await?;
     let shutdown = Shutdown::new();
     let toured = tokio::select! {
         biased;
@@ -59,7 +60,7 @@ pub async fn run(args: Args, globals: &Globals) -> anyhow::Result<Exit> {
             second.context("signals cannot be caught")?;
             return Ok(Exit::Interrupted);
         }
-        toured = tour::tour(config()?, catalog, story::Story::new(args.output == Format::Json), &shutdown) => toured?,
+        toured = tour::tour(config(&place)?, catalog, story::Story::new(args.output == Format::Json), &place, &shutdown) => toured?,
     };
     let Some(figures) = toured else { return Ok(Exit::Interrupted) };
     let checks = summary::judge(&figures);
@@ -71,8 +72,8 @@ pub async fn run(args: Args, globals: &Globals) -> anyhow::Result<Exit> {
 }
 
 /// The defaults of `--role standalone` with shortened schedules; nothing of this machine's environment.
-fn config() -> anyhow::Result<Config> {
-    let sets = vec![JOBS.to_owned()];
+fn config(place: &Place) -> anyhow::Result<Config> {
+    let sets = vec![place.handlers()];
     let mut config = Config::load(&Sources { role: Some(Role::Standalone), sets, ..Sources::default() })?.config;
     "worker-demo".clone_into(&mut config.app_id);
     for delay in config.retry.0.values_mut().flat_map(|rule| rule.delays.iter_mut().flatten()) {

@@ -33,7 +33,10 @@ fn the_tour_ends_well_within_its_deadline_and_every_figure_is_as_it_must_be() {
     assert_eq!((&figures["duplicates_recognised"], &figures["retries"], &figures["out_of_order"]), (&json!(1), &json!(7), &json!(0)));
     assert_eq!(figures["handled"], figures["to_handle"]);
     let caused = figures["caused"]["seen"].as_object().unwrap();
-    assert!(caused.len() == 5 && caused.values().all(|count| count == 1), "{caused:?}");
+    assert!(caused.len() == 7 && caused.values().all(|count| count == 1), "{caused:?}");
+    assert_eq!(figures["caused"]["mails"], json!([{ "to": "mia@example.com", "subject": "Reminder: Water the plants" }]));
+    let audited = &figures["audited"];
+    assert!(audited["records"] == audited["deleted"] && audited["deleted"].as_u64() > Some(1), "{audited}");
     let letters = figures["dead_letters"].as_array().unwrap();
     let of = |index: usize| (letters[index]["reason"].as_str().unwrap(), letters[index]["retries"].as_u64().unwrap());
     assert_eq!((letters.len(), of(0), of(1)), (2, ("exhausted", 5), ("undecodable", 0)));

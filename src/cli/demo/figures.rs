@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::mailbox::Mail;
+use crate::audit::verify::Break;
+
 /// One dead letter, read back from the DLQ topic.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct DeadLetter {
@@ -61,6 +64,20 @@ pub(super) struct Caused {
     pub(super) wanted: Vec<String>,
     /// Those that were handled, by type.
     pub(super) seen: BTreeMap<String, usize>,
+    /// Mails that the user got.
+    pub(super) mails: Vec<Mail>,
+}
+
+/// The audit records, read back.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct Audited {
+    /// Events that had to be put on record.
+    pub(super) deleted: usize,
+    /// Those that are.
+    pub(super) records: u64,
+    pub(super) chains: Vec<String>,
+    /// The first break of a chain.
+    pub(super) broken: Option<Break>,
 }
 
 /// Everything that is judged.
@@ -89,6 +106,7 @@ pub(super) struct Figures {
     pub(super) failing: Failing,
     pub(super) others: Others,
     pub(super) caused: Caused,
+    pub(super) audited: Audited,
     /// Records neither settled nor held.
     pub(super) unaccounted: i64,
     /// Records beyond the group's commits at the end.

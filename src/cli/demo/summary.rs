@@ -37,6 +37,8 @@ pub(super) fn judge(figures: &Figures) -> Vec<Check> {
     checks.push(failing(f));
     checks.push(others(f));
     checks.push(caused(f));
+    checks.push(mailed(f));
+    checks.push(audited(f));
     checks.push(check(
         "records unaccounted for, uncommitted",
         format!("{}, {}", f.unaccounted, f.uncommitted),
@@ -112,6 +114,28 @@ fn caused(figures: &Figures) -> Check {
     }
 }
 
+fn mailed(figures: &Figures) -> Check {
+    let mails = &figures.caused.mails;
+    let words: Vec<_> = mails.iter().map(|mail| format!("{}: {}", mail.to, mail.subject)).collect();
+    Check {
+        figure: "mail that arrived",
+        observed: if words.is_empty() { "none".to_owned() } else { words.join("; ") },
+        must_be: "1, of the reminder".to_owned(),
+        ok: mails.len() == 1 && mails.iter().all(|mail| mail.subject.starts_with("Reminder: ")),
+    }
+}
+
+fn audited(figures: &Figures) -> Check {
+    let audited = &figures.audited;
+    let state = audited.broken.as_ref().map_or_else(|| "whole".to_owned(), |found| format!("broken at {}: {}", found.at, found.what));
+    Check {
+        figure: "deletions on record",
+        observed: format!("{} of {}, the chain is {state}", audited.records, audited.deleted),
+        must_be: "each, in a whole chain".to_owned(),
+        ok: audited.deleted > 0 && audited.records == audited.deleted as u64 && audited.broken.is_none(),
+    }
+}
+
 /// The table and a closing line.
 pub(super) fn table(figures: &Figures, checks: &[Check]) -> String {
     let mut table = cli::table(["", "figure", "observed", "must be"]);
@@ -138,8 +162,12 @@ pub(super) fn json(figures: &Figures, checks: &[Check]) -> anyhow::Result<String
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
-    use super::super::figures::{Caused, Failing, Others};
+    use super::super::{
+        figures::{Audited, Caused, Failing, Others},
+        mailbox::Mail,
+    };
     use super::*;
+    use crate::audit::verify::Break;
 
     fn letter(reason: &str, retries: u32) -> DeadLetter {
         DeadLetter {
@@ -183,7 +211,9 @@ mod tests {
                 user: "mia".to_owned(),
                 wanted: vec!["reminder.due".to_owned()],
                 seen: [("reminder.due".to_owned(), 1)].into(),
+                mails: vec![Mail { to: "mia@example.com".to_owned(), subject: "Reminder: Water the plants".to_owned() }],
             },
+            audited: Audited { deleted: 4, records: 4, chains: vec!["audit-host".to_owned()], broken: None },
             unaccounted: 0,
             uncommitted: 0,
             schedules_divided_by: 100,
@@ -201,7 +231,7 @@ mod tests {
     #[test]
     fn each_wrong_figure_fails_a_check_of_its_own() {
         type Spoil = fn(&mut Figures);
-        let wrongs: [(&str, Spoil); 21] = [
+        let wrongs: [(&str, Spoil); 27] = [
             ("event types handled", |f| f.types_handled = 19),
             ("events handled", |f| f.handled = 66),
             ("events handled", |f| f.handled_again = 1),
@@ -221,6 +251,14 @@ mod tests {
             ("other users were delayed by", |f| f.others.on_its_partition = 0),
             ("what the worker did by itself", |f| f.caused.seen.clear()),
             ("what the worker did by itself", |f| f.caused.seen.values_mut().for_each(|count| *count = 2)),
+            ("mail that arrived", |f| f.caused.mails.clear()),
+            ("mail that arrived", |f| f.caused.mails.extend_from_within(..)),
+            ("mail that arrived", |f| f.caused.mails[0].subject.clear()),
+            ("deletions on record", |f| f.audited.records = 3),
+            ("deletions on record", |f| (f.audited.deleted, f.audited.records) = (0, 0)),
+            ("deletions on record", |f| {
+                f.audited.broken = Some(Break { kind: "removed", at: "file:2".to_owned(), what: "record 2".to_owned() });
+            }),
             ("records unaccounted for, uncommitted", |f| f.unaccounted = 1),
             ("records unaccounted for, uncommitted", |f| f.uncommitted = 1),
         ];

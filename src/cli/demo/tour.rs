@@ -12,9 +12,10 @@ use tokio::sync::mpsc;
 use super::{
     FASTER,
     app::{App, Moods},
-    figures::{Caused, DeadLetter, Failing, Figures, Others},
+    figures::{Audited, Caused, DeadLetter, Failing, Figures, Others},
     jobs,
     observed::Observed,
+    place::Place,
     stage::Stage,
     story::{Mark, Story},
     stream::{Sent, Stream},
@@ -56,7 +57,13 @@ const CLOCK_STEP: Duration = Duration::from_millis(2);
 const INBOX: usize = 1024;
 
 /// Assembles everything, tells the tour, drains, and reads back what is left; `None`: ended by a signal.
-pub(super) async fn tour(config: Config, catalog: Arc<Catalog>, story: Story, shutdown: &Shutdown) -> anyhow::Result<Option<Figures>> {
+pub(super) async fn tour(
+    config: Config,
+    catalog: Arc<Catalog>,
+    story: Story,
+    place: &Place,
+    shutdown: &Shutdown,
+) -> anyhow::Result<Option<Figures>> {
     let (runs, seen) = mpsc::channel(INBOX);
     let moods = Moods::default();
     let app = App { moods: moods.clone(), runs };
@@ -79,7 +86,7 @@ pub(super) async fn tour(config: Config, catalog: Arc<Catalog>, story: Story, sh
             work.await?;
             return Ok(None);
         }
-        parts = tell(&mut stage, &mut stream, brokers.config()) => parts?,
+        parts = tell(&mut stage, &mut stream, brokers.config(), place) => parts?,
         ended = &mut work => match ended {
             Ok(()) => bail!("the consumer ended before the tour"),
             Err(error) => return Err(error.into()),
@@ -87,7 +94,7 @@ pub(super) async fn tour(config: Config, catalog: Arc<Catalog>, story: Story, sh
     };
     shutdown.drain();
     work.await?;
-    figures(&mut stage, &stream, parts, &brokers).await.map(Some)
+    figures(&mut stage, &stream, parts, &brokers, place).await.map(Some)
 }
 
 /// What only the acts know.
@@ -99,12 +106,12 @@ struct Parts {
     caused: Caused,
 }
 
-async fn tell(stage: &mut Stage, stream: &mut Stream, config: &Config) -> anyhow::Result<Parts> {
+async fn tell(stage: &mut Stage, stream: &mut Stream, config: &Config, place: &Place) -> anyhow::Result<Parts> {
     introduce(stage, config);
     let first = catalogue(stage, stream).await?;
     duplicate(stage, stream, &first).await?;
     let (failing, later, meanwhile) = retry(stage, stream).await?;
-    let caused = jobs::day(stage, stream).await?;
+    let caused = jobs::day(stage, stream, &place.mailbox).await?;
     let exhausted = exhaust(stage, stream).await?;
     Ok(Parts { failing, later, meanwhile, exhausted, caused })
 }
@@ -239,12 +246,14 @@ fn failing(seen: &Observed, parts: &Parts, config: &Config) -> anyhow::Result<Fa
     })
 }
 
-async fn figures(stage: &mut Stage, stream: &Stream, parts: Parts, brokers: &Brokers) -> anyhow::Result<Figures> {
+async fn figures(stage: &mut Stage, stream: &Stream, parts: Parts, brokers: &Brokers, place: &Place) -> anyhow::Result<Figures> {
     let config = brokers.config();
     let schedules = Schedules::new(&config.retry);
     let exhausted_after = schedules.schedule_for(&parts.exhausted.event_type).delays().len();
     let letters = dead_letters(brokers.clients(), &config.dlq.topic, &stream.sent).await.context("reading the DLQ back")?;
     show(&mut stage.story, &letters, &config.dlq.topic);
+    let audited = place.audited(stream.sent.iter().filter(|sent| sent.event_type == jobs::AUDITED).count())?;
+    show_audit(&mut stage.story, &audited);
     let uncommitted = uncommitted(brokers.clients(), &stream.sent).await.context("reading the commits back")?;
     let seen = &stage.observed;
     let wanted: BTreeSet<_> = stream.sent.iter().map(|sent| &*sent.id).filter(|id| !id.is_empty() && *id != parts.exhausted.id).collect();
@@ -267,6 +276,7 @@ async fn figures(stage: &mut Stage, stream: &Stream, parts: Parts, brokers: &Bro
         failing: failing(seen, &parts, config)?,
         others: others(seen, &parts.meanwhile, &parts.failing),
         caused: parts.caused,
+        audited,
         unaccounted: seen.unaccounted(),
         uncommitted,
         schedules_divided_by: FASTER,
@@ -285,6 +295,12 @@ fn show(story: &mut Story, letters: &[DeadLetter], topic: &str) {
         story.field("x-dlq-source-topic, -partition, -offset", &letter.source);
         story.field("", "");
     }
+}
+
+fn show_audit(story: &mut Story, audited: &Audited) {
+    story.act(7, "The audit records, checked as `worker audit verify` does it");
+    story.field("chain", &audited.chains.join(", "));
+    story.field("deletions on record", &format!("{} of {}", audited.records, audited.deleted));
 }
 
 /// Every record of the DLQ topic, compared with what was published at the place that it names.
