@@ -62,11 +62,15 @@ impl Container {
         let config = loaded.config;
         let open = [
             (config.http.listen, true),
+            (config.sync.listen, role == Role::Consumer),
             (config.publish.listen, role == Role::Producer),
             (config.publish.grpc_listen, role == Role::Producer),
         ];
-        let open: Vec<u16> =
-            open.iter().filter(|(_, used)| *used).map(|(address, _)| address.strip_prefix("0.0.0.0:").unwrap().parse().unwrap()).collect();
+        let open: Vec<u16> = open
+            .iter()
+            .filter(|(address, used)| *used && !address.is_empty())
+            .map(|(address, _)| address.strip_prefix("0.0.0.0:").unwrap().parse().unwrap())
+            .collect();
         for port in &self.ports {
             assert!(open.contains(port), "{} shows port {port} and listens on {open:?}", self.name);
         }
@@ -155,6 +159,24 @@ fn a_pod_ends_after_the_drain_never_drops_to_zero_and_may_do_nothing_more_than_i
         );
         assert_eq!(deployment["spec"]["template"]["metadata"]["annotations"]["prometheus.io/port"], "9464");
     }
+}
+
+#[test]
+fn every_service_leads_to_pods_and_to_a_port_that_they_show() {
+    let documents: Vec<_> = ["consumer", "producer"].into_iter().flat_map(|role| yaml(&format!("docker/k8s/{role}.yaml"))).collect();
+    let of_kind = |kind: &'static str| documents.iter().filter(move |document| document["kind"] == kind);
+    let mut led = BTreeSet::new();
+    for service in of_kind("Service") {
+        let name = &service["metadata"]["name"];
+        let pods = of_kind("Deployment").find(|pods| pods["spec"]["selector"]["matchLabels"] == service["spec"]["selector"]);
+        let template = &pods.unwrap_or_else(|| panic!("{name}: no pods"))["spec"]["template"];
+        let shown = template["spec"]["containers"][0]["ports"].as_array().unwrap();
+        for port in service["spec"]["ports"].as_array().unwrap() {
+            assert!(shown.iter().any(|shown| shown["name"] == port["targetPort"]), "{name}: {port}");
+            led.insert(port["targetPort"].to_string());
+        }
+    }
+    assert!(["ops", "publish", "grpc", "sync"].iter().all(|port| led.contains(&format!("{port:?}"))), "{led:?}");
 }
 
 #[test]
