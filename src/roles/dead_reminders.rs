@@ -10,8 +10,9 @@ use futures_util::future::BoxFuture;
 use serde_json::json;
 
 use crate::{
+    dlq::{Letter, Letters},
     engine::{
-        HANDLER,
+        PREFIX,
         ports::{Acked, Message, PublishError, Publisher},
     },
     event::{
@@ -38,6 +39,7 @@ const MOST: usize = 10_000;
 pub struct TellsUsers {
     letters: Arc<dyn Publisher>,
     outlet: Outlet,
+    reader: Letters,
     decoder: Decoder,
     /// Dead events whose users were told and whose letters were not acknowledged yet.
     told: Mutex<HashSet<String>>,
@@ -50,33 +52,36 @@ impl TellsUsers {
             return letters;
         }
         let decoder = Decoder::new(Arc::clone(catalog), true);
-        Arc::new(Self { letters, outlet, decoder, told: Mutex::default() })
+        Arc::new(Self { letters, outlet, reader: Letters::new(Arc::clone(catalog)), decoder, told: Mutex::default() })
     }
 
     /// The dead reminder in a letter, as it stood at its source; `None`: another event, or none that says whose reminder of which task it was.
-    fn reminder(&self, letter: &Message) -> Option<Event> {
-        let number = |name: &str| header(letter, name)?.parse::<i64>().ok();
+    fn reminder(&self, message: &Message) -> Option<(Letter, Event)> {
+        // Nothing else is read, let alone decoded.
+        let type_header = message.headers.iter().find(|(name, _)| name.strip_prefix(PREFIX) == Some("event-type"))?.1.as_deref()?;
+        if !type_header.starts_with(b"reminder.") || SILENT.iter().any(|silent| silent.as_bytes() == type_header) {
+            return None;
+        }
         let bytes = |bytes: &Option<Bytes>| bytes.as_deref().map(<[u8]>::to_vec);
         let parts = RecordParts {
-            offset: number("x-dlq-source-offset")?,
-            timestamp: number("x-dlq-source-timestamp").filter(|at| *at >= 0),
-            key: bytes(&letter.key),
-            value: bytes(&letter.value),
-            headers: letter.headers.iter().map(|(name, value)| (name.clone(), bytes(value))).collect(),
+            key: bytes(&message.key),
+            value: bytes(&message.value),
+            headers: message.headers.iter().map(|(name, value)| (name.clone(), bytes(value))).collect(),
+            ..RecordParts::default()
         };
-        let partition = i32::try_from(number("x-dlq-source-partition")?).ok()?;
-        let source = TopicPartition::new(header(letter, "x-dlq-source-topic")?, partition);
-        let event = self.decoder.decode(Record::copy_of(&source, &parts)).ok()?;
-        let name = event.event_type();
-        (name.starts_with("reminder.") && !SILENT.contains(&&**name)).then_some(event)
+        let letter = self.reader.read(Record::copy_of(&TopicPartition::new(Arc::clone(&message.topic), 0), &parts));
+        let source = letter.source.clone()?;
+        let parts = RecordParts { offset: source.offset, timestamp: source.timestamp, ..parts };
+        let event = self.decoder.decode(Record::copy_of(&TopicPartition::new(source.topic, source.partition), &parts)).ok()?;
+        Some((letter, event))
     }
 
-    async fn tell(&self, letter: &Message, event: &Event) -> Result<(), PublishError> {
-        let reason = header(letter, "x-dlq-reason").unwrap_or("unknown");
+    async fn tell(&self, letter: &Letter, event: &Event) -> Result<(), PublishError> {
+        let Letter { reason, error, .. } = letter;
         let data = json!({
             "task_id": event.data().get("task_id"),
-            "channel": header(letter, HANDLER).unwrap_or("worker"),
-            "error": header(letter, "x-dlq-error").map_or_else(|| reason.to_owned(), |error| format!("{reason}: {error}")),
+            "channel": if letter.handlers.is_empty() { "worker".to_owned() } else { letter.handlers.join(",") },
+            "error": if error.is_empty() { reason.clone() } else { format!("{reason}: {error}") },
         });
         match self.outlet.derive(event, Derived { step: TELLS, event_type: TELLS, data }).await {
             Ok(()) => Ok(()),
@@ -99,9 +104,9 @@ impl TellsUsers {
 }
 
 impl Publisher for TellsUsers {
-    fn publish(&self, letter: Message) -> BoxFuture<'_, Result<Acked, PublishError>> {
+    fn publish(&self, message: Message) -> BoxFuture<'_, Result<Acked, PublishError>> {
         Box::pin(async move {
-            let Some(event) = self.reminder(&letter) else { return self.letters.publish(letter).await };
+            let Some((letter, event)) = self.reminder(&message) else { return self.letters.publish(message).await };
             let name = format!("{}\n{}", event.user_id(), event.id());
             if !self.told(|told| told.contains(&name)) {
                 self.tell(&letter, &event).await?;
@@ -112,15 +117,9 @@ impl Publisher for TellsUsers {
                     told.insert(name.clone())
                 });
             }
-            let acked = self.letters.publish(letter).await?;
+            let acked = self.letters.publish(message).await?;
             self.told(|told| told.remove(&name));
             Ok(acked)
         })
     }
-}
-
-/// A header's text; `None` also where it is empty.
-fn header<'a>(letter: &'a Message, name: &str) -> Option<&'a str> {
-    let value = letter.headers.iter().find(|(known, _)| known == name)?.1.as_deref()?;
-    std::str::from_utf8(value).ok().filter(|text| !text.is_empty())
 }

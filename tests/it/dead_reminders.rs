@@ -53,6 +53,16 @@ fn events(publisher: &FakePublisher) -> Vec<Value> {
 }
 
 #[tokio::test]
+async fn a_letter_that_says_it_is_no_reminder_is_written_unread() {
+    let post = post();
+    let mut other = letter("reminder.due", &json!({ "event_id": "due-1" }), 5);
+    let header = other.headers.iter_mut().find(|(name, _)| name == "x-dlq-event-type").unwrap();
+    header.1 = Some(Bytes::from_static(b"task.created"));
+    post.telling.publish(other).await.unwrap();
+    assert_eq!((events(&post.users).len(), events(&post.letters).len()), (0, 1));
+}
+
+#[tokio::test]
 async fn the_user_of_a_dead_reminder_is_told_before_its_letter_is_written() {
     let post = post();
     post.users.answer([Some(PublishError::Unreachable("away".to_owned()))]);
