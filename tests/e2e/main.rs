@@ -45,6 +45,7 @@ mod main_job;
 mod notify;
 mod outbox;
 mod reminders;
+mod reminders_redis;
 mod points;
 mod schedules;
 mod secure;

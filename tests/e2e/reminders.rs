@@ -30,17 +30,17 @@ use crate::{
     },
 };
 
-const SECOND: Duration = Duration::from_secs(1);
-const LONG: Duration = Duration::from_secs(90);
+pub(super) const SECOND: Duration = Duration::from_secs(1);
+pub(super) const LONG: Duration = Duration::from_secs(90);
 
-struct Redis {
+pub(super) struct Redis {
     stores: [RedisStore; 2],
     base: String,
     client: MultiplexedConnection,
 }
 
 impl Redis {
-    async fn new(url: &str, prefix: &str, group: &str) -> Self {
+    pub(super) async fn new(url: &str, prefix: &str, group: &str) -> Self {
         let config = StoreConfig {
             url: SecretUrl::new(url),
             prefix: prefix.to_owned(),
@@ -54,7 +54,7 @@ impl Redis {
         Self { stores: [store(), store()], base: format!("{prefix}:{group}"), client }
     }
 
-    async fn ask<T: redis::FromRedisValue>(&self, words: &[&str]) -> T {
+    pub(super) async fn ask<T: redis::FromRedisValue>(&self, words: &[&str]) -> T {
         let mut cmd = redis::cmd(words[0]);
         for word in &words[1..] {
             cmd.arg(word);
@@ -143,10 +143,10 @@ async fn a_reminder_that_redis_evicted_is_told_and_holds_nothing_up() {
 }
 
 /// A topic of tasks and reminders, and consumers that keep reminders.
-struct Place {
-    stack: Stack,
+pub(super) struct Place {
+    pub(super) stack: Stack,
     kafka: Kafka,
-    name: String,
+    pub(super) name: String,
     topic: String,
     toml: String,
     _catalog: tempfile::TempDir,
@@ -162,7 +162,7 @@ struct Sent<'a> {
 }
 
 impl Place {
-    async fn new(stack: Stack) -> Self {
+    pub(super) async fn new(stack: Stack) -> Self {
         let (kafka, name, topic) = (stack.kafka(), unique("remind"), unique("remind-topic"));
         kafka.create_topic(&topic, 3, &[]).await;
         let types = ["reminder.scheduled", "reminder.cancelled", "reminder.due", "task.updated", "task.completed", "task.deleted"];
@@ -174,7 +174,7 @@ impl Place {
         Self { stack, kafka, name, topic, toml, _catalog: catalog }
     }
 
-    fn consumer(&self) -> Launch {
+    pub(super) fn consumer(&self) -> Launch {
         Launch::role("consumer", &self.stack, &self.name, &self.toml)
     }
 
@@ -183,7 +183,7 @@ impl Place {
         self.kafka.produce(&self.topic, &sent.user, value.to_string().as_bytes(), &[]).await;
     }
 
-    async fn schedule(&self, user: &str, remind: DateTime<Utc>) {
+    pub(super) async fn schedule(&self, user: &str, remind: DateTime<Utc>) {
         let data = json!({ "remind_at": remind, "due_date": remind + TimeDelta::minutes(5) });
         self.send(Sent { name: "reminder.scheduled", id: format!("s-{user}"), user: user.to_owned(), at: Utc::now(), data }).await;
     }
@@ -193,7 +193,7 @@ impl Place {
     }
 
     /// What was fired: of each user the ids, and how many records.
-    async fn fired(&self) -> (BTreeMap<String, BTreeSet<String>>, usize) {
+    pub(super) async fn fired(&self) -> (BTreeMap<String, BTreeSet<String>>, usize) {
         let (mut fired, mut records) = (BTreeMap::<String, BTreeSet<String>>::new(), 0);
         for record in self.kafka.read_all(&self.topic).await {
             let event = record.json();
@@ -205,12 +205,12 @@ impl Place {
         (fired, records)
     }
 
-    async fn wait_for(&self, users: usize) {
+    pub(super) async fn wait_for(&self, users: usize) {
         eventually_every(SECOND, "reminders fired", LONG, async || (self.fired().await.0.len() >= users).then_some(())).await;
     }
 
     /// `worker reminders rebuild`: what it answers as JSON.
-    async fn rebuild(&self, args: &[&str]) -> Value {
+    pub(super) async fn rebuild(&self, args: &[&str]) -> Value {
         let folder = tempfile::tempdir().unwrap();
         let config = folder.path().join("worker.toml");
         std::fs::write(&config, &self.toml).unwrap();
@@ -225,7 +225,7 @@ impl Place {
         serde_json::from_slice(&output.stdout).unwrap()
     }
 
-    async fn pending(&self, worker: &Worker, count: f64) {
+    pub(super) async fn pending(&self, worker: &Worker, count: f64) {
         worker.wait_for_metric("worker_reminders_pending", &[], LONG, |pending| (pending - count).abs() < 0.5).await;
     }
 }

@@ -22,6 +22,8 @@ use crate::{
 };
 
 const USERS: usize = 12;
+/// What becomes of a reminder.
+const REMINDERS: [&str; 5] = ["reminder.scheduled", "reminder.cancelled", "reminder.due", "reminder.sent", "notification.delivered"];
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// The day as one user has it: a task that recurs, a change to it, and its completion.
@@ -38,11 +40,11 @@ fn day(user: usize) -> Vec<Value> {
     ]
 }
 
-/// A handler that tells each user of a new task.
+/// A handler that tells each user of a reminder.
 fn notifying(mail: &MailServer) -> String {
     let keys =
         format!("smtp = \"smtp://{}?tls=none\"\nfrom = \"todo@example.com\"\nto = \"{{{{ user_id }}}}@example.com\"\n", mail.address());
-    format!("[[handlers]]\nname = \"mail\"\nkind = \"notify\"\nevents = [\"task.created\"]\n[handlers.notify]\n{keys}")
+    format!("[[handlers]]\nname = \"mail\"\nkind = \"notify\"\nevents = [\"reminder.due\"]\n[handlers.notify]\n{keys}")
 }
 
 /// Each user has one mail; what a crash repeated has the same `Message-ID`.
@@ -52,18 +54,29 @@ fn each_user_was_told_once(mail: &MailServer) {
     let ids: BTreeSet<_> = mails.iter().map(|mail| (mail["to"][0].to_string(), id(mail["mail"].as_str().unwrap()))).collect();
     let users: BTreeSet<_> = ids.iter().map(|(to, _)| to.clone()).collect();
     assert_eq!((users.len(), ids.len()), (USERS, USERS), "{ids:?}");
+    assert!(mails.iter().all(|mail| mail["mail"].as_str().unwrap().contains("Subject: Reminder: Call the bank")), "{mails:?}");
 }
 
-/// What else each user does, now: another task done, one deleted, a login as always, and one that is not like them.
+/// What else each user does, now: another task done, one deleted, one to be reminded of, a login as always, and one that is not like them.
 fn evening(user: usize) -> Vec<Value> {
     let event = |step: &str, kind: &str, data: Value| {
-        let task = if kind.starts_with("task.") { json!(100 + user) } else { Value::Null };
+        let task = match kind {
+            "reminder.scheduled" => json!(200 + user),
+            "user.logged_in" => Value::Null,
+            _ => json!(100 + user),
+        };
         json!({ "event_id": format!("evening-{step}-{user}"), "event_type": kind, "user_id": format!("user-{user}"), "task_id": task,
                 "timestamp": chrono::Utc::now().to_rfc3339(), "data": data })
     };
     let login =
         |network: &str, agent: &str| json!({ "login_method": "email", "ip_address": format!("{network}.{user}.7"), "user_agent": agent });
+    let soon = chrono::Utc::now() + chrono::TimeDelta::seconds(8);
     vec![
+        event(
+            "reminder",
+            "reminder.scheduled",
+            json!({ "title": "Call the bank", "remind_at": soon, "due_date": soon + chrono::TimeDelta::hours(1) }),
+        ),
         event("completed", "task.completed", json!({})),
         event("deleted", "task.deleted", json!({ "reason": "user_requested" })),
         event("home", "user.logged_in", login("203.0", "Mozilla/5.0")),
@@ -96,7 +109,16 @@ async fn check_figures_and_records(worker: &Worker, audit: &Path, tasks: &[Recor
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_day_has_each_of_its_effects_once() {
+    live(false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_day_has_each_of_its_effects_once_although_workers_are_killed() {
+    live(true).await;
+}
+
+async fn live(kills: bool) {
     let stack = stack_or_skip!(Stack::shared());
     let (name, kafka) = (unique("day"), stack.kafka());
     let [tasks, updates] = ["day-tasks", "day-updates"].map(unique);
@@ -104,10 +126,8 @@ async fn a_day_has_each_of_its_effects_once_although_workers_are_killed() {
         kafka.create_topic(topic, 3, &[]).await;
     }
     let here = ["task.created", "task.updated", "task.completed", "task.deleted", "recurring.triggered", "recurring.spawned"];
-    let catalog = super::schedules::catalog(
-        &tasks,
-        &[&here[..], &["user.logged_in", "points.awarded", "security.alert", "notification.delivered"]].concat(),
-    );
+    let catalog =
+        super::schedules::catalog(&tasks, &[&here[..], &["user.logged_in", "points.awarded", "security.alert"], &REMINDERS[..]].concat());
     let audit = tempfile::tempdir().unwrap();
     let mail = MailServer::start(&[]).await;
     let app = App::start(|_| Answer::status(200)).await;
@@ -115,6 +135,7 @@ async fn a_day_has_each_of_its_effects_once_although_workers_are_killed() {
         "catalog.dir = {:?}\nkafka.topics = [{tasks:?}]\n\
          [[handlers]]\nname = \"sync\"\nkind = \"forward\"\nevents = [\"task.*\"]\nto = {updates:?}\n\
          [[handlers]]\nname = \"next\"\nkind = \"recurrence\"\n\
+         [[handlers]]\nname = \"reminders\"\nkind = \"reminder\"\n\
          [[handlers]]\nname = \"backend\"\nkind = \"http\"\nevents = [\"recurring.spawned\"]\nbody = \"event\"\nurl = {:?}\n\
          [[handlers]]\nname = \"points\"\nkind = \"points\"\npoints.top = 50\n\
          [[handlers]]\nname = \"figures\"\nkind = \"analytics\"\n\
@@ -133,15 +154,24 @@ async fn a_day_has_each_of_its_effects_once_although_workers_are_killed() {
     let request = reqwest::Client::new().post(producer.publish_url("/events")).header("content-type", "application/x-ndjson").body(lines);
     assert_eq!(request.send().await.unwrap().status(), 202);
 
-    app.wait_for(USERS / 3, MINUTE).await;
-    first.kill();
-    let mut third = consumer().start_ready().await;
-    app.wait_for(USERS / 2, MINUTE).await;
-    second.kill();
+    if kills {
+        app.wait_for(USERS / 3, MINUTE).await;
+        first.kill();
+        first = consumer().start_ready().await;
+        app.wait_for(USERS / 2, MINUTE).await;
+        if let Some(mail) = &mail {
+            mail.wait_for("mail", USERS / 4).await;
+        }
+        second.kill();
+        second = consumer().start_ready().await;
+    }
     app.wait_for(USERS, 2 * MINUTE).await;
+    first.wait_for_metric("worker_reminders_pending", &[], 2 * MINUTE, |pending| pending == 0.0).await;
     kafka.wait_until_committed(&name, &tasks, 2 * MINUTE).await;
-    check_figures_and_records(&third, audit.path(), &kafka.read_all(&tasks).await).await;
-    assert_eq!(third.terminate(MINUTE).await, Some(0));
+    check_figures_and_records(&first, audit.path(), &kafka.read_all(&tasks).await).await;
+    for worker in [&mut first, &mut second] {
+        assert_eq!(worker.terminate(MINUTE).await, Some(0));
+    }
 
     let spawned: BTreeMap<String, BTreeSet<(String, String)>> = app.deliveries().iter().fold(BTreeMap::new(), |mut seen, delivery| {
         let event = delivery.json();
