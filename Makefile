@@ -15,7 +15,7 @@ DURATION ?= 5m
 PROTOCOL ?= classic
 BACKLOG ?= 1000000
 
-.PHONY: help run demo build test sim soak bench bench-compare instructions check fmt stack-up stack-down stack-status
+.PHONY: help run demo build test sim soak bench bench-compare capacity instructions check fmt stack-up stack-down stack-status
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,12 +47,15 @@ soak: ## processes under faults, judged at the end: DURATION=5m, SEED=1, BACKLOG
 BENCH = $(CARGO) bench --locked --bench
 BENCH_STACK = STACK_DIR=$(abspath $(or $(CARGO_TARGET_DIR),target))/bench-stack tests/stack run
 
-bench: ## how fast, told against the floor; ARGS="--rows worker-redis --reps 3", ARGS=--help tells more
+bench: ## how fast and how large, told against the floor; ARGS="--rows worker-redis --reps 3", ARGS=--help tells more
 	export $(TLS) && $(BENCH) throughput --no-run && $(BENCH_STACK) $(BENCH) throughput -- $(ARGS)
 
 bench-compare: ## the same in turns with another commit: BASE=main
-	export $(TLS) && $(BENCH) throughput --no-run && base=$$(CARGO=$(CARGO) benches/build-base $(or $(BASE),HEAD)) && \
-		$(BENCH_STACK) $(BENCH) throughput -- --base $$base $(ARGS)
+	export $(TLS) && base=$$(CARGO=$(CARGO) benches/build-base $(or $(BASE),HEAD)) && $(BENCH) throughput --no-run && \
+		$(BENCH_STACK) $(BENCH) throughput -- $$base $(ARGS)
+
+capacity: ## how needs grow with users, partitions and blocked users: the figures of docs/capacity.md
+	$(MAKE) --no-print-directory bench ARGS="--capacity --reps 1 $(ARGS)"
 
 instructions: ## instructions per event of the hot path, against benches/instructions/budget.toml; RECORD=1 writes it
 	@if .ci/valgrind; then export $(TLS) && $(BENCH) instructions -- $(if $(RECORD),--record) $(ARGS); else [ "$$CI" != true ]; fi

@@ -1,14 +1,20 @@
-//! The floor: what reading costs before anything of the worker is in between. Three loops, each adds one thing.
+//! The floor: what it costs before anything of the worker is in between.
 
 mod batch;
 mod envelope;
 mod ledger;
+mod post;
+mod publish;
 
 use std::sync::Arc;
 
 use self::batch::Reader;
-pub use self::envelope::Envelope;
-pub use self::ledger::ledger;
+pub use self::{
+    envelope::Envelope,
+    ledger::ledger,
+    post::{Posts, post},
+    publish::publish,
+};
 use crate::{meter::Meter, stack::Stack};
 
 /// Reads the records and gives them back.
@@ -28,6 +34,21 @@ pub fn parse(stack: &Stack, topic: &str, meter: &Arc<Meter>) -> anyhow::Result<(
         let copy: Box<[u8]> = value.into();
         std::hint::black_box(Envelope::read(&copy));
     })
+}
+
+/// Looks at each record, for ever.
+///
+/// # Errors
+/// Where the client cannot be made.
+pub fn each(stack: &Stack, topic: &str, mut look: impl FnMut(&[u8])) -> anyhow::Result<()> {
+    let reader = Reader::start(stack, topic)?;
+    let mut batch = Vec::with_capacity(batch::READ);
+    loop {
+        reader.read(&mut batch);
+        for record in batch.drain(..) {
+            look(record.value());
+        }
+    }
 }
 
 fn each_batch(stack: &Stack, topic: &str, meter: &Arc<Meter>, each: impl Fn(&[u8])) -> anyhow::Result<()> {

@@ -1,8 +1,11 @@
 //! Counts events and takes the time and the CPU from the first to the last: joining the group and connecting are no part of it.
 
-use std::sync::{
-    OnceLock,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    collections::BTreeMap,
+    sync::{
+        OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use serde::{Deserialize, Serialize};
@@ -11,9 +14,9 @@ use tokio::sync::Notify;
 use crate::usage::{self, Processes, Snapshot};
 
 /// What one measurement found.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Measured {
-    /// Events between the first and the last.
+    /// Events between the first and the last; 0 where the row is not about many events.
     pub events: u64,
     /// Their time.
     pub seconds: f64,
@@ -23,18 +26,56 @@ pub struct Measured {
     pub broker_us: Option<f64>,
     /// Of Redis, where it runs here.
     pub redis_us: Option<f64>,
+    /// Of the app that events are posted to, or of the clients that post.
+    #[serde(default)]
+    pub app_us: Option<f64>,
     /// CPUs that others kept busy meanwhile.
     pub others: f64,
     /// Most memory resident, bytes.
     pub peak_rss: u64,
+    /// What else was found, by name and unit.
+    #[serde(default)]
+    pub figures: BTreeMap<String, f64>,
 }
 
 impl Measured {
+    /// Of `events` between two moments.
+    #[expect(clippy::cast_precision_loss, reason = "CPU times and counts far below 2^53")]
+    pub fn between(first: &Snapshot, last: &Snapshot, events: u64, processes: &Processes) -> Self {
+        let per_event = |from: u64, to: u64| to.saturating_sub(from) as f64 / 1000.0 / events.max(1) as f64;
+        let both = |from: Option<u64>, to: Option<u64>| Some(per_event(from?, to?));
+        let seconds = last.at.duration_since(first.at).as_secs_f64();
+        let known = |at: &Snapshot| [Some(at.own), at.broker, at.redis, at.app].into_iter().flatten().sum::<u64>();
+        let machine = last.machine.saturating_sub(first.machine);
+        Self {
+            events,
+            seconds,
+            own_us: per_event(first.own, last.own),
+            broker_us: both(first.broker, last.broker),
+            redis_us: both(first.redis, last.redis),
+            app_us: both(first.app, last.app),
+            others: machine.saturating_sub(known(last).saturating_sub(known(first))) as f64 / 1e9 / seconds,
+            peak_rss: usage::peak_rss(processes.measured()),
+            figures: BTreeMap::new(),
+        }
+    }
+
     /// Events per second.
     #[expect(clippy::cast_precision_loss, reason = "a count of events")]
     pub fn rate(&self) -> f64 {
-        self.events as f64 / self.seconds
+        if self.seconds > 0.0 { self.events as f64 / self.seconds } else { 0.0 }
     }
+
+    /// CPU per event of everybody involved but the app.
+    pub fn all_cpu(&self) -> f64 {
+        self.own_us + self.broker_us.unwrap_or_default() + self.redis_us.unwrap_or_default()
+    }
+}
+
+/// Bytes as MiB.
+#[expect(clippy::cast_precision_loss, reason = "bytes of memory")]
+pub fn mib(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
 }
 
 /// Counts up to a number of events.
@@ -78,24 +119,7 @@ impl Meter {
     }
 
     /// What was found; `None` before the last.
-    #[expect(clippy::cast_precision_loss, reason = "CPU times and counts far below 2^53")]
     pub fn measured(&self) -> Option<Measured> {
-        let (first, last) = (self.first.get()?, self.last.get()?);
-        let events = self.total.max(1);
-        let per_event = |from: u64, to: u64| to.saturating_sub(from) as f64 / 1000.0 / events as f64;
-        let both = |from: Option<u64>, to: Option<u64>| Some(per_event(from?, to?));
-        let seconds = last.at.duration_since(first.at).as_secs_f64();
-        let known = [Some(first.own), first.broker, first.redis].into_iter().flatten().sum::<u64>();
-        let known = [Some(last.own), last.broker, last.redis].into_iter().flatten().sum::<u64>().saturating_sub(known);
-        let machine = last.machine.saturating_sub(first.machine);
-        Some(Measured {
-            events,
-            seconds,
-            own_us: per_event(first.own, last.own),
-            broker_us: both(first.broker, last.broker),
-            redis_us: both(first.redis, last.redis),
-            others: machine.saturating_sub(known) as f64 / 1e9 / seconds,
-            peak_rss: usage::peak_rss(),
-        })
+        Some(Measured::between(self.first.get()?, self.last.get()?, self.total, &self.processes))
     }
 }

@@ -1,11 +1,14 @@
-//! Medians, and each row's share of its floor, as a table or as JSON.
+//! Medians, each row's share of its floor, and what it was to reach, as tables or as JSON.
 
 use std::collections::BTreeMap;
 
 use clap::ValueEnum;
 use serde::Serialize;
 
-use crate::{meter::Measured, rows::Row};
+use crate::{
+    meter::{Measured, mib},
+    row::{Goal, Row},
+};
 
 /// How a report is printed.
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -19,21 +22,93 @@ pub enum Format {
 /// One row's result.
 #[derive(Debug, Serialize)]
 struct Line {
-    row: String,
+    row: &'static str,
     events_per_second: f64,
     own_us: f64,
     broker_us: Option<f64>,
     redis_us: Option<f64>,
+    app_us: Option<f64>,
     others: f64,
     peak_rss_mib: f64,
+    figures: BTreeMap<String, f64>,
     /// Against which row.
     floor: Option<String>,
     /// Events per second as a share of the floor's, repetition by repetition; the median.
     of_floor: Option<f64>,
     /// The same of all CPU spent per event, floor by row: what is left of it where the machine is busy with others.
     of_floor_cpu: Option<f64>,
-    goal: Option<f64>,
+    goals: Vec<Reached>,
     runs: Vec<Measured>,
+}
+
+/// What a row was to reach, and what it did: the median of what each repetition reached.
+#[derive(Debug, Serialize)]
+struct Reached {
+    what: String,
+    reached: f64,
+    at_least: Option<f64>,
+    at_most: Option<f64>,
+    met: bool,
+}
+
+impl Reached {
+    fn new(goal: Goal, runs: &[Measured], floor: Option<&[Measured]>) -> Option<Self> {
+        let floors = floor.into_iter().flatten().map(Some).chain(std::iter::repeat(None));
+        let reached = known(runs.iter().zip(floors).map(|(run, floor)| goal.reached(run, floor)))?;
+        let (bound, lower) = goal.bound();
+        let (at_least, at_most) = if lower { (Some(bound), None) } else { (None, Some(bound)) };
+        Some(Self { what: goal.what(), reached, at_least, at_most, met: if lower { reached >= bound } else { reached <= bound } })
+    }
+}
+
+impl Line {
+    /// `floor`: its name and what it found.
+    fn new(row: &Row, runs: &[Measured], floor: Option<(String, &[Measured])>, goals: &[Goal]) -> Self {
+        let below = floor.as_ref().map(|(_, runs)| *runs);
+        let share = |of: fn(&Measured, &Measured) -> f64| {
+            let pairs = runs.iter().zip(below?).filter(|(run, floor)| run.events > 0 && floor.events > 0);
+            known(pairs.map(|(run, floor)| Some(of(run, floor))))
+        };
+        let median_of = |of: fn(&Measured) -> f64| median(runs.iter().map(of));
+        let names = runs.iter().flat_map(|run| run.figures.keys());
+        let figure = |name: &String| Some((name.clone(), known(runs.iter().map(|run| run.figures.get(name).copied()))?));
+        Self {
+            row: row.name,
+            events_per_second: median_of(Measured::rate),
+            own_us: median_of(|run| run.own_us),
+            broker_us: known(runs.iter().map(|run| run.broker_us)),
+            redis_us: known(runs.iter().map(|run| run.redis_us)),
+            app_us: known(runs.iter().map(|run| run.app_us)),
+            others: median_of(|run| run.others),
+            peak_rss_mib: median_of(|run| mib(run.peak_rss)),
+            figures: names.filter_map(figure).collect(),
+            of_floor: share(|run, floor| run.rate() / floor.rate()),
+            of_floor_cpu: share(|run, floor| floor.all_cpu() / run.all_cpu()),
+            goals: goals.iter().filter_map(|goal| Reached::new(*goal, runs, below)).collect(),
+            floor: floor.map(|(name, _)| name),
+            runs: runs.to_vec(),
+        }
+    }
+
+    fn cells(&self) -> [String; 12] {
+        let many = self.runs.iter().any(|run| run.events > 0);
+        let only = |text: String| if many { text } else { String::new() };
+        let figures: Vec<String> = self.figures.iter().map(|(name, value)| format!("{name} {}", short(*value))).collect();
+        [
+            self.row.to_owned(),
+            only(format!("{:.0}", self.events_per_second)),
+            only(format!("{:.2}", self.own_us)),
+            cell(self.broker_us),
+            cell(self.redis_us),
+            cell(self.app_us),
+            only(format!("{:.2}", self.others)),
+            if self.peak_rss_mib > 0.0 { format!("{:.0}", self.peak_rss_mib) } else { String::new() },
+            figures.join(", "),
+            self.floor.clone().unwrap_or_default(),
+            cell(self.of_floor),
+            cell(self.of_floor_cpu),
+        ]
+    }
 }
 
 /// Everything that was found.
@@ -48,41 +123,15 @@ pub struct Report {
 }
 
 impl Report {
-    /// Sums up. With `base`, each row stands a second time, told against itself in the other build.
-    pub fn new(rows: &[Row], base: bool, mut found: BTreeMap<String, Vec<Measured>>, load: Vec<f64>, events: u64) -> Self {
-        let mut lines = Vec::new();
-        for row in rows {
-            let name = row.name();
-            let floor = if base { Some(format!("base/{name}")) } else { row.floor().map(Row::name) };
-            let floor = floor.filter(|floor| found.contains_key(floor));
-            let below = floor.as_ref().and_then(|floor| found.get(floor));
-            let share = |of: fn(&Measured, &Measured) -> f64| {
-                let runs = found.get(&name)?.iter().zip(below?);
-                Some(median(runs.map(|(run, floor)| of(run, floor))))
-            };
-            let (of_floor, of_floor_cpu) =
-                (share(|run, floor| run.rate() / floor.rate()), share(|run, floor| all_cpu(floor) / all_cpu(run)));
-            let goal = row.goal().filter(|_| !base);
-            lines.push((name, floor, of_floor, of_floor_cpu, goal));
-        }
-        let lines = lines.into_iter().map(|(row, floor, of_floor, of_floor_cpu, goal)| {
-            let runs = found.remove(&row).unwrap_or_default();
-            Line {
-                events_per_second: median(runs.iter().map(Measured::rate)),
-                own_us: median(runs.iter().map(|run| run.own_us)),
-                broker_us: known(runs.iter().map(|run| run.broker_us)),
-                redis_us: known(runs.iter().map(|run| run.redis_us)),
-                others: median(runs.iter().map(|run| run.others)),
-                peak_rss_mib: median(runs.iter().map(|run| mib(run.peak_rss))),
-                row,
-                floor,
-                of_floor,
-                of_floor_cpu,
-                goal,
-                runs,
-            }
-        });
-        let lines = lines.collect();
+    /// Sums up. With `base`, each row is told against itself in the other build.
+    pub fn new(rows: &[&Row], base: bool, found: &BTreeMap<String, Vec<Measured>>, load: Vec<f64>, events: u64) -> Self {
+        let line = |row: &&Row| {
+            let floor = if base { Some(format!("base/{}", row.name)) } else { row.floor.map(str::to_owned) };
+            let floor = floor.and_then(|floor| found.get(&floor).map(|runs| (floor, runs.as_slice())));
+            let runs = found.get(row.name).map(Vec::as_slice).unwrap_or_default();
+            Line::new(row, runs, floor, if base { &[] } else { row.goals })
+        };
+        let lines = rows.iter().map(line).collect();
         let cpus = std::thread::available_parallelism().map_or(1, usize::from);
         Self { events, cpus, load, revision: worker::REVISION, lines }
     }
@@ -103,32 +152,32 @@ impl Report {
             "self us",
             "broker us",
             "redis us",
+            "app us",
             "others",
-            "RSS MiB",
+            "peak MiB",
+            "besides",
             "floor",
             "of its rate",
             "of its CPU",
-            "goal",
         ]);
-        let micros = |value: Option<f64>| value.map_or_else(String::new, |value| format!("{value:.2}"));
         for line in &self.lines {
-            table.add_row([
-                line.row.clone(),
-                format!("{:.0}", line.events_per_second),
-                micros(Some(line.own_us)),
-                micros(line.broker_us),
-                micros(line.redis_us),
-                format!("{:.2}", line.others),
-                format!("{:.0}", line.peak_rss_mib),
-                line.floor.clone().unwrap_or_default(),
-                micros(line.of_floor),
-                micros(line.of_floor_cpu),
-                micros(line.goal),
+            table.add_row(line.cells());
+        }
+        let mut goals = worker::cli::table(["row", "goal", "", "reached", ""]);
+        for (line, goal) in self.lines.iter().flat_map(|line| line.goals.iter().map(move |goal| (line, goal))) {
+            let bound = goal.at_least.map(|bound| format!("at least {}", short(bound)));
+            let bound = bound.or(goal.at_most.map(|bound| format!("at most {}", short(bound))));
+            goals.add_row([
+                line.row,
+                &goal.what,
+                &bound.unwrap_or_default(),
+                &short(goal.reached),
+                if goal.met { "met" } else { "missed" },
             ]);
         }
         let load: Vec<String> = self.load.iter().map(|load| format!("{load:.1}")).collect();
         format!(
-            "{table}\n{} events of 400 B; medians; load {} on {} CPUs; others: CPUs busy with something else",
+            "{table}\n{goals}\n{} events of 400 B; medians; us: CPU per event; load {} on {} CPUs; others: CPUs busy with something else",
             self.events,
             load.join(" "),
             self.cpus
@@ -136,9 +185,13 @@ impl Report {
     }
 }
 
-/// CPU per event of everybody involved.
-fn all_cpu(run: &Measured) -> f64 {
-    run.own_us + run.broker_us.unwrap_or_default() + run.redis_us.unwrap_or_default()
+fn cell(value: Option<f64>) -> String {
+    value.map_or_else(String::new, |value| format!("{value:.2}"))
+}
+
+/// Two decimals where they matter.
+fn short(value: f64) -> String {
+    if value.abs() < 1000.0 { format!("{value:.2}") } else { format!("{value:.0}") }
 }
 
 fn median(values: impl Iterator<Item = f64>) -> f64 {
@@ -154,9 +207,4 @@ fn median(values: impl Iterator<Item = f64>) -> f64 {
 fn known(values: impl Iterator<Item = Option<f64>>) -> Option<f64> {
     let values: Vec<f64> = values.flatten().collect();
     (!values.is_empty()).then(|| median(values.into_iter()))
-}
-
-#[expect(clippy::cast_precision_loss, reason = "bytes of memory")]
-fn mib(bytes: u64) -> f64 {
-    bytes as f64 / f64::from(1 << 20)
 }

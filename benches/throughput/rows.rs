@@ -1,77 +1,82 @@
-//! What is measured: each row, the floor that it is told against, and how it is run.
+//! Every row, one kind per file.
 
-use std::sync::Arc;
+mod capacity;
+mod consume;
+mod deliver;
+mod failing;
+mod idle;
+mod memory;
+mod publish;
+mod rescan;
+mod size;
+mod start;
+mod takeover;
 
-use anyhow::Context as _;
-use clap::ValueEnum;
-use serde::{Deserialize, Serialize};
+use std::{process::Command, time::Duration};
 
-use crate::{floor, meter::Meter, plain, stack::Stack, worker};
+use crate::row::{Bench, Row};
 
-/// What each row is, for `--help`.
-pub const HELP: &str = "\
-Rows (each told against the floor in brackets):
-  poll            librdkafka's batch poll loop, nothing else
-  parse           + copy and typed parse of the envelope [poll]
-  ledger          + hand-over to a task per partition, two SMISMEMBER and one SADD per batch [parse]
-  worker-memory   the consumer role with `store.url = \"memory\"` [poll]
-  worker-redis    the consumer role with Redis: full semantics [ledger]
-  plain           a careful program on the client's async API, MGET and SET with a TTL [ledger]";
+/// No row takes longer: one that does is stuck.
+const LONGEST: Duration = Duration::from_secs(180);
 
-/// One thing that is measured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Row {
-    Poll,
-    Parse,
-    Ledger,
-    WorkerMemory,
-    WorkerRedis,
-    Plain,
+/// Those that are told against a floor or a goal, in the order in which they are measured and shown.
+pub fn speed() -> impl Iterator<Item = &'static Row> {
+    let kinds: [&[Row]; 10] = [
+        consume::ROWS,
+        deliver::ROWS,
+        publish::ROWS,
+        idle::ROWS,
+        failing::ROWS,
+        rescan::ROWS,
+        memory::ROWS,
+        start::ROWS,
+        takeover::ROWS,
+        size::ROWS,
+    ];
+    kinds.into_iter().flatten()
 }
 
-impl Row {
-    /// Its name on the command line and in the JSON.
-    pub fn name(self) -> String {
-        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
-    }
+/// Those that a capacity model is made from.
+pub fn capacity() -> impl Iterator<Item = &'static Row> {
+    [capacity::users::ROWS, capacity::partitions::ROWS, capacity::blocked::ROWS].into_iter().flatten()
+}
 
-    /// What it is told against.
-    pub fn floor(self) -> Option<Self> {
-        match self {
-            Self::Poll => None,
-            Self::Parse | Self::WorkerMemory => Some(Self::Poll),
-            Self::Ledger => Some(Self::Parse),
-            Self::WorkerRedis | Self::Plain => Some(Self::Ledger),
-        }
-    }
+/// The row of a name.
+///
+/// # Errors
+/// Where there is none.
+pub fn named(name: &str) -> Result<&'static Row, String> {
+    speed().chain(capacity()).find(|row| row.name == name).ok_or_else(|| "no such row; --help lists them".to_owned())
+}
 
-    /// The share of the floor's rate that it is to reach.
-    pub fn goal(self) -> Option<f64> {
-        match self {
-            Self::WorkerMemory => Some(0.3),
-            Self::WorkerRedis => Some(0.6),
-            _ => None,
-        }
-    }
+/// What each row is, for `--help`.
+pub fn help() -> String {
+    let mut help = "Rows (each told against the floor in brackets; all of them five times take about 25 minutes):\n".to_owned();
+    help.extend(speed().map(line));
+    help += "\nWith --capacity instead, once about 5 minutes:\n";
+    help.extend(capacity().map(line));
+    help
+}
+
+fn line(row: &Row) -> String {
+    let floor = row.floor.map(|floor| format!(" [{floor}]")).unwrap_or_default();
+    format!("  {:<19} {}{floor}\n", row.name, row.about)
 }
 
 /// Measures one row in this process and prints the result as one line of JSON.
 ///
 /// # Errors
 /// Where the row cannot be run.
-pub fn measure(row: Row, stack: &Stack, events: u64) -> anyhow::Result<()> {
-    let topic = stack.filled_topic(events)?;
-    let meter = Arc::new(Meter::new(events, stack.processes()));
-    match row {
-        Row::Poll => floor::poll(stack, &topic, &meter)?,
-        Row::Parse => floor::parse(stack, &topic, &meter)?,
-        Row::Ledger => floor::ledger(stack, &topic, &meter)?,
-        Row::WorkerMemory => worker::consume(stack, &topic, "memory", &meter)?,
-        Row::WorkerRedis => worker::consume(stack, &topic, &stack.redis, &meter)?,
-        Row::Plain => plain::consume(stack, &topic, &meter)?,
-    }
-    let measured = meter.measured().context("ended before the last event")?;
+pub fn measure(row: &Row, bench: &Bench) -> anyhow::Result<()> {
+    let name = row.name;
+    std::thread::spawn(move || {
+        std::thread::sleep(LONGEST);
+        eprintln!("row {name} did not end within {LONGEST:?}");
+        // What it has started would outlive it.
+        let _gone = Command::new("pkill").args(["-KILL", "-P", &std::process::id().to_string()]).status();
+        std::process::exit(1);
+    });
+    let measured = (row.measure)(bench)?;
     println!("{}", serde_json::to_string(&measured)?);
     Ok(())
 }

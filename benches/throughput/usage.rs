@@ -7,33 +7,45 @@ use std::{fs, time::Instant};
 pub struct Snapshot {
     /// When.
     pub at: Instant,
-    /// Nanoseconds of this process.
+    /// Nanoseconds of the measured process.
     pub own: u64,
     /// Of the broker, where it runs here.
     pub broker: Option<u64>,
     /// Of Redis, where it runs here.
     pub redis: Option<u64>,
+    /// Of the app, or of the clients.
+    pub app: Option<u64>,
     /// Of every process of the machine.
     pub machine: u64,
 }
 
 /// The processes to look at.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Processes {
+    /// The measured one; `None`: this one.
+    pub own: Option<u32>,
     /// The broker's, where it runs on this machine.
     pub broker: Option<u32>,
     /// Redis'.
     pub redis: Option<u32>,
+    /// The app's that events are posted to, or that of the clients that post.
+    pub app: Option<u32>,
 }
 
 impl Processes {
+    /// The measured process.
+    pub fn measured(&self) -> u32 {
+        self.own.unwrap_or_else(std::process::id)
+    }
+
     /// What they have used so far.
     pub fn snapshot(&self) -> Snapshot {
         Snapshot {
             at: Instant::now(),
-            own: cpu_of(std::process::id()).unwrap_or_default(),
+            own: cpu_of(self.measured()).unwrap_or_default(),
             broker: self.broker.and_then(cpu_of),
             redis: self.redis.and_then(cpu_of),
+            app: self.app.and_then(cpu_of),
             machine: machine_cpu(),
         }
     }
@@ -58,13 +70,18 @@ fn machine_cpu() -> u64 {
     busy * 10_000_000
 }
 
-/// Most memory that this process ever had resident, in bytes.
-pub fn peak_rss() -> u64 {
-    status("VmHWM:")
+/// Most memory that a process ever had resident, in bytes.
+pub fn peak_rss(pid: u32) -> u64 {
+    status(pid, "VmHWM:")
 }
 
-fn status(field: &str) -> u64 {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+/// Memory that a process has resident now, in bytes.
+pub fn rss(pid: u32) -> u64 {
+    status(pid, "VmRSS:")
+}
+
+fn status(pid: u32, field: &str) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap_or_default();
     line.split_whitespace().next().and_then(|kib| kib.parse::<u64>().ok()).unwrap_or_default() * 1024
 }

@@ -34,6 +34,15 @@ impl Record {
         }
     }
 
+    /// Its key; empty where it has none.
+    pub fn key(&self) -> &[u8] {
+        // SAFETY: ours until dropped; key is null or `key_len` bytes of it.
+        unsafe {
+            let raw = self.0.as_ref();
+            if raw.key.is_null() { &[] } else { std::slice::from_raw_parts(raw.key.cast::<u8>(), raw.key_len) }
+        }
+    }
+
     /// The partition's number.
     pub fn partition(&self) -> i32 {
         // SAFETY: ours until dropped.
