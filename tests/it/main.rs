@@ -49,6 +49,7 @@ mod kafka_embedded;
 mod kafka_member;
 mod kafka_source;
 mod rig;
+mod schedule_cli;
 mod security;
 mod sidecar_about;
 mod sidecar_grpc;
