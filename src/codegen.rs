@@ -7,6 +7,7 @@ mod layout;
 mod lower;
 mod model;
 mod names;
+mod pattern;
 mod json_schema;
 mod python;
 mod rust;
@@ -24,7 +25,7 @@ pub enum Language {
     Pydantic,
     /// TypeScript, for Node 20 or a browser.
     TypeScript,
-    /// Rust, with serde, serde_json, uuid and chrono.
+    /// Rust, with serde, serde_json, uuid and chrono; with regex where there are patterns.
     Rust,
     /// One JSON Schema 2020-12 of the domain's events.
     JsonSchema,

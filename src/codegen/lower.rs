@@ -7,13 +7,9 @@ use serde_json::{Map, Value};
 use super::{
     Language, Options,
     model::{Choice, Either, Event, Field, Module, Object, Range, Type},
-    names,
+    names, pattern,
 };
-use crate::event::EventType;
-
-/// Keywords that ask for nothing.
-const REMARKS: [&str; 10] =
-    ["$schema", "$id", "$comment", "title", "description", "default", "examples", "deprecated", "readOnly", "writeOnly"];
+use crate::event::{EventType, schema::REMARKS};
 
 /// Names that the fixed parts of the generated files have.
 const TAKEN: [&str; 18] = [
@@ -44,14 +40,7 @@ pub(super) fn module(domain: &str, kinds: &[Arc<EventType>], language: Language,
     let own = ["Event", "EventType", "Payload"].map(|end| format!("{name}{end}"));
     let taken = TAKEN.into_iter().map(str::to_owned).chain(own).collect();
     let module = Module { domain: domain.to_owned(), name, ..Module::default() };
-    let mut lowering = Lowering {
-        module,
-        taken,
-        constrained: options.validation,
-        patterns: language != Language::Rust,
-        unchecked: Vec::new(),
-        event: String::new(),
-    };
+    let mut lowering = Lowering { module, taken, constrained: options.validation, language, unchecked: Vec::new(), event: String::new() };
     for kind in kinds {
         lowering.event(prefix, kind);
     }
@@ -62,8 +51,7 @@ struct Lowering {
     module: Module,
     taken: BTreeSet<String>,
     constrained: bool,
-    /// Whether the language comes with regular expressions.
-    patterns: bool,
+    language: Language,
     unchecked: Vec<String>,
     /// `TaskCreated`: what is being lowered.
     event: String,
@@ -255,20 +243,26 @@ impl Lowering {
                 }
             };
         }
-        let text = ["type", "minLength", "maxLength", "pattern"];
         let ty = match keywords.get("format").and_then(Value::as_str) {
             Some("date-time") => Type::Timestamp,
             Some("uuid") => Type::Uuid,
             _ => {
-                self.leftover(keywords, at, &text[..if self.patterns { 4 } else { 3 }]);
+                self.leftover(keywords, at, &["type", "minLength", "maxLength", "pattern"]);
                 let [min, max] = ["minLength", "maxLength"].map(|keyword| self.limit(keywords, keyword));
-                let pattern =
-                    keywords.get("pattern").and_then(Value::as_str).filter(|_| self.constrained && self.patterns).map(str::to_owned);
-                return Type::Text { min, max, pattern };
+                return Type::Text { min, max, pattern: self.pattern(keywords, at) };
             }
         };
         self.leftover(keywords, at, &["type", "format"]);
         ty
+    }
+
+    fn pattern(&mut self, keywords: &Map<String, Value>, at: &At<'_>) -> Option<String> {
+        let asked = keywords.get("pattern").and_then(Value::as_str).filter(|_| self.constrained)?;
+        let said = pattern::written(asked, self.language);
+        if said.is_none() {
+            self.unchecked(at, "pattern");
+        }
+        said
     }
 
     fn choice(&mut self, values: Vec<String>, at: &At<'_>) -> String {

@@ -86,6 +86,7 @@ pub(super) enum Type {
     Text {
         min: Option<u64>,
         max: Option<u64>,
+        /// As the module's language writes it.
         pattern: Option<String>,
     },
     /// A [`Choice`], by name.

@@ -3,6 +3,8 @@
 mod checks;
 mod events;
 
+use std::collections::BTreeSet;
+
 use self::{
     checks::{any_of, check_field, checks},
     events::{functions, payloads, upcast},
@@ -31,6 +33,9 @@ pub(super) fn write(module: &Module, options: Options) -> String {
     let types = module.types();
     let fields = || module.objects.iter().flat_map(|object| &object.fields);
     let body = models(module, options);
+    let patterns: BTreeSet<&str> =
+        types.iter().filter_map(|ty| if let Type::Text { pattern, .. } = ty { pattern.as_deref() } else { None }).collect();
+    let has_patterns = !patterns.is_empty();
     let flags = [
         ("metadata", options.metadata),
         ("validation", options.validation),
@@ -38,6 +43,7 @@ pub(super) fn write(module: &Module, options: Options) -> String {
         ("migrations", migrations),
         ("nulls", fields().any(|field| field.required && field.nullable)),
         ("checks", body.contains("text(\n") || body.contains(" text(") || body.contains(" count(")),
+        ("patterns", has_patterns),
         ("unique", types.iter().any(|ty| matches!(ty, Type::List { unique: true, .. }))),
     ];
     let names: Vec<&str> = module.events.iter().map(|event| event.name.as_str()).collect();
@@ -49,12 +55,13 @@ pub(super) fn write(module: &Module, options: Options) -> String {
         ("functions", functions(module)),
         ("lifted_count", lifted.len().to_string()),
         ("lifted", Piece::group("[", lifted.iter().map(|name| Piece::word(quoted(name))), "]").render(CALL, 0, 27, 1)),
+        ("patterns", Piece::group("[", patterns.into_iter().map(|pattern| Piece::word(quoted(pattern))), "]").render(CALL, 1, 19, 1)),
         ("types", names.join(", ")),
         ("domain", module.domain.clone()),
         ("Name", module.name.clone()),
     ];
     let text = fill(include_str!("templates/models.rs.in"), &flags, &values.each_ref().map(|(name, value)| (*name, value.as_str())));
-    let maps = types.iter().any(|ty| matches!(ty, Type::Map(_)));
+    let maps = has_patterns || types.iter().any(|ty| matches!(ty, Type::Map(_)));
     if maps { text } else { text.replacen("    collections::BTreeMap,\n", "", 1) }
 }
 

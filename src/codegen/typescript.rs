@@ -250,22 +250,6 @@ fn literal(value: &Value) -> Piece {
     }
 }
 
-/// A regular expression between slashes, by code points as JSON Schema means it.
-fn regex(pattern: &str) -> String {
-    let mut text = String::from("/");
-    let (mut escaped, mut class) = (false, false);
-    for c in pattern.chars() {
-        match c {
-            '/' if !escaped && !class => text.push_str("\\/"),
-            '\n' => text.push_str("\\n"),
-            c => text.push(c),
-        }
-        class = !escaped && (c == '[' || class && c != ']') || escaped && class;
-        escaped = c == '\\' && !escaped;
-    }
-    text + "/u"
-}
-
 fn doc(text: &str, indent: &str) -> String {
     if text.is_empty() { String::new() } else { format!("{indent}/** {} */\n", text.replace("*/", "*\\/")) }
 }

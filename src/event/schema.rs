@@ -13,6 +13,10 @@ use super::{
     time,
 };
 
+/// Keywords of JSON Schema that ask for nothing.
+pub const REMARKS: [&str; 10] =
+    ["$schema", "$id", "$comment", "title", "description", "default", "examples", "deprecated", "readOnly", "writeOnly"];
+
 /// How long a path or a rule may be in an error: names in the payload end up in paths.
 const LONGEST: usize = 120;
 

@@ -53,7 +53,7 @@ fn what_models_cannot_check_is_named() {
         for made in made(language, ALL) {
             let expected: &[&str] = match made.name.as_str() {
                 "keywords_orders" if language == Language::Rust => {
-                    &["order.placed: data.code: pattern", "order.placed: data.level: enum", "order.placed: data.site: format"]
+                    &["order.placed: data.slug: pattern", "order.placed: data.level: enum", "order.placed: data.site: format"]
                 }
                 "keywords_orders" => &["order.placed: data.level: enum", "order.placed: data.site: format"],
                 _ => &[],

@@ -17,6 +17,7 @@ edition = "2021"
 
 [dependencies]
 chrono = { version = "0.4", default-features = false, features = ["clock", "std"] }
+regex = { version = "1.13", default-features = false, features = ["std", "unicode"] }
 serde = { version = "1.0", features = ["derive"] }
 serde_json = "1.0"
 uuid = { version = "1.18", features = ["serde", "v4"] }

@@ -29,7 +29,7 @@ pub struct Args {
     /// Whether the envelope has metadata: correlation and causation
     #[arg(long, default_value_t = true, action = ArgAction::Set, value_name = "BOOL")]
     metadata: bool,
-    /// Whether lengths, ranges and patterns are checked; patterns not in Rust, whose library has no regular expressions: stderr names them
+    /// Whether lengths, ranges and patterns are checked; what the language cannot say is named on stderr
     #[arg(long, default_value_t = true, action = ArgAction::Set, value_name = "BOOL")]
     validation: bool,
     /// Whether older versions are brought to the newest
@@ -43,7 +43,7 @@ enum Lang {
     Pydantic,
     /// TypeScript, for Node 20 or a browser
     Typescript,
-    /// Rust, with serde, serde_json, uuid and chrono
+    /// Rust, with serde, serde_json, uuid and chrono; with regex where there are patterns
     Rust,
     /// JSON Schema 2020-12
     JsonSchema,

@@ -30,8 +30,14 @@ pub(super) fn checks(module: &Module, ty: &Type, value: &str, path: &str, depth:
     };
     let limit = |limit: &Option<u64>| limit.map_or_else(|| "None".to_owned(), |limit| format!("Some({limit})"));
     match ty {
-        Type::Text { min: None, max: None, .. } => String::new(),
-        Type::Text { min, max, .. } => call("text", &[path.into(), value.into(), limit(min), limit(max), "problems".into()]),
+        Type::Text { min, max, pattern } => {
+            let lengths = [path.into(), value.into(), limit(min), limit(max), "problems".into()];
+            let mut text = if min.or(*max).is_some() { call("text", &lengths) } else { String::new() };
+            if let Some(pattern) = pattern {
+                text += &call("matches", &[path.into(), value.into(), quoted(pattern), "problems".into()]);
+            }
+            text
+        }
         Type::Integer(range) | Type::Number(range) => bounds(range, ty, value, path, depth),
         Type::Object(name) => call(&format!("{name}::check"), &[value.into(), path.into(), "problems".into()]),
         Type::Either(name) if module.either(name).iter().any(|ty| !checks(module, ty, "value", "path", 0).is_empty()) => {

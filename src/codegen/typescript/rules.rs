@@ -1,6 +1,6 @@
 //! The schemas as data, for the checks at run time.
 
-use super::{STYLE, array, entry, regex, renamed, spread, word};
+use super::{STYLE, array, entry, renamed, spread, word};
 use crate::codegen::{
     layout::Piece,
     model::{Bound, Field, Module, Object, Range, Type},
@@ -35,7 +35,7 @@ fn rule(module: &Module, ty: &Type) -> Piece {
     match ty {
         Type::Text { min, max, pattern } => {
             let mut items: Vec<_> = [limit("min", min), limit("max", max)].into_iter().flatten().collect();
-            items.extend(pattern.iter().map(|pattern| Piece::word(format!("pattern: {}", regex(pattern)))));
+            items.extend(pattern.iter().map(|pattern| Piece::word(format!("pattern: /{pattern}/u"))));
             plain("text", items)
         }
         Type::Choice(name) => {

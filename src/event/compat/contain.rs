@@ -9,11 +9,8 @@ use super::{
     Gap,
     writer::{All, each, field, is_empty, types, types_of, undeclared, values, ways},
 };
-use crate::event::schema;
+use crate::event::schema::{self, REMARKS};
 
-/// Keywords that ask for nothing.
-const REMARKS: [&str; 10] =
-    ["$schema", "$id", "$comment", "title", "description", "default", "examples", "deprecated", "readOnly", "writeOnly"];
 /// Keywords that are compared.
 const COMPARED: [&str; 18] = [
     "type",
