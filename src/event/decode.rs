@@ -10,6 +10,7 @@ use chrono::{DateTime, Utc};
 use super::{
     Event, Rejected,
     catalog::{Catalog, EventType, Version},
+    cloudevent::DEFAULT_TYPE,
     complete::{self, Facts},
     ids,
     record::{RawRecord, Record, TopicPartition},
@@ -160,8 +161,7 @@ impl Decoder {
             if let Some(Ok(kind)) = self.unlisted.as_ref().map(|unlisted| unlisted.kind(&read.event_type)) {
                 return Ok((read, kind, user_id));
             }
-            let error = format!("event_type: {} is not in the catalogue", shown(&read.event_type));
-            return refuse(DeadReason::UnknownType, error, Some(read));
+            return refuse(DeadReason::UnknownType, unknown_type(&self.catalog, &read.event_type), Some(read));
         };
         if self.validate || read.version > kind.version {
             let time = read.sent_time.unwrap_or_else(|| time::of_record(record.timestamp()));
@@ -242,4 +242,17 @@ pub(super) fn shown(event_type: &str) -> String {
     } else {
         format!("a name of {} bytes", event_type.len())
     }
+}
+
+/// What is said of a type that the catalogue lacks, with the one that was meant where two letters make the difference.
+pub(super) fn unknown_type(catalog: &Catalog, event_type: &str) -> String {
+    if event_type == DEFAULT_TYPE {
+        // Every CloudEvent that was wrapped by a sidecar says so: it is the event inside that lacks a type.
+        return format!("event_type: missing in the data, and the CloudEvent's type is only `{DEFAULT_TYPE}`");
+    }
+    let sent = event_type.to_ascii_lowercase();
+    let alike = catalog.types().filter(|kind| sent.len().abs_diff(kind.name.len()) <= 2);
+    let near = alike.map(|kind| (strsim::osa_distance(&sent, &kind.name), &kind.name)).filter(|(distance, _)| *distance <= 2).min();
+    let meant = near.map(|(_, name)| format!("; did you mean `{name}`?")).unwrap_or_default();
+    format!("event_type: {} is not in the catalogue{meant}", shown(event_type))
 }

@@ -8,9 +8,8 @@ use uuid::{NoContext, Timestamp, Uuid};
 
 use super::{
     catalog::Catalog,
-    cloudevent::DEFAULT_TYPE,
     complete::Facts,
-    decode::{Read, check, read, shown},
+    decode::{Read, check, read, shown, unknown_type},
     record::RawRecord,
     render::{Canonical, canonical},
     view::{self, View},
@@ -128,21 +127,13 @@ fn judged(catalog: &Catalog, view: &View<'_>, options: &Options<'_>) -> Result<(
     let time = read.sent_time.unwrap_or(options.now);
     if options.validate {
         let Some(kind) = &read.kind else {
-            return Err(InputError::of(DeadReason::UnknownType, unknown(&read.event_type)));
+            return Err(InputError::of(DeadReason::UnknownType, unknown_type(catalog, &read.event_type)));
         };
         // Keyed by something else, an event may be nobody's: any user will do to check the rest of its data.
         let user_id = read.user_id.as_deref().or(Some("-"));
         check(view, &read, kind, time, user_id).map_err(|error| InputError::of(DeadReason::Schema, error))?;
     }
     Ok((read, time))
-}
-
-fn unknown(event_type: &str) -> String {
-    match event_type {
-        // Every CloudEvent that was wrapped by a sidecar says so: it is the event inside that lacks a type.
-        DEFAULT_TYPE => format!("event_type: missing in the data, and the CloudEvent's type is only `{DEFAULT_TYPE}`"),
-        _ => format!("event_type: {} is not in the catalogue", shown(event_type)),
-    }
 }
 
 fn ready(catalog: &Catalog, view: &View<'_>, options: &Options<'_>) -> Result<Prepared, InputError> {

@@ -214,7 +214,16 @@ fn the_first_reason_that_applies_is_the_one_given() {
         (r#"{"event_type":"","user_id":"u"}"#, Undecodable, "neither event_type nor a CloudEvents type"),
         (r#"{"event_type":"no.such"}"#, MissingUserId, "user_id: missing at the top, in data and in metadata"),
         (r#"{"event_type":"no.such","user_id":"u"}"#, UnknownType, "event_type: `no.such` is not in the catalogue"),
-        (&cloudevent(r#"{"user_id":"u"}"#), UnknownType, "event_type: `com.dapr.event.sent` is not in the catalogue"),
+        (
+            r#"{"event_type":"TaskCraeted","user_id":"u"}"#,
+            UnknownType,
+            "event_type: `TaskCraeted` is not in the catalogue; did you mean `task.created`?",
+        ),
+        (
+            &cloudevent(r#"{"user_id":"u"}"#),
+            UnknownType,
+            "event_type: missing in the data, and the CloudEvent's type is only `com.dapr.event.sent`",
+        ),
         (r#"{"event_type":"task.created","user_id":"u","task_id":1}"#, Schema, "data.title: missing (task.created 1.0)"),
         (
             r#"{"event_type":"task.completed","user_id":"u","task_id":1,"timestamp":"soon"}"#,

@@ -155,5 +155,8 @@ async fn a_missing_topic_is_named_and_is_an_error_only_where_there_is_no_other()
     assert_eq!(none.status.code(), Some(1));
     let none = tail(&stack, &["--topic", &topic, "--partition", "7"]).await;
     assert!(String::from_utf8(none.stderr).unwrap().contains("there is no partition 7"));
+    let none = tail(&stack, &["--type", "task.*", "--type", "tsk.*", "--until-end"]).await;
+    let stderr = String::from_utf8(none.stderr).unwrap();
+    assert!(none.status.code() == Some(2) && stderr.contains("--type tsk.*: the catalogue has no such type"), "{stderr}");
     kafka.delete_topic(&topic).await;
 }

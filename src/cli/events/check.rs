@@ -114,7 +114,7 @@ fn is_yaml(path: &Path) -> bool {
 fn of_git(dir: &Path, reference: &str) -> anyhow::Result<Vec<(String, String)>> {
     let commit =
         git(dir, &["rev-parse", "--verify", "--quiet", "--end-of-options", &format!("{reference}^{{commit}}")]).map_err(|error| {
-            RunError::Usage(format!("--against {reference} is neither a folder nor a git ref of {}: {error}", dir.display()))
+            RunError::Usage(format!("--against {reference} is neither a folder nor a git ref of {} ({error})", dir.display()))
         })?;
     let commit = commit.trim();
     let listed = git(dir, &["ls-tree", "--name-only", "-z", commit, "./events/"])?;
@@ -131,7 +131,9 @@ fn of_git(dir: &Path, reference: &str) -> anyhow::Result<Vec<(String, String)>> 
 fn git(dir: &Path, args: &[&str]) -> anyhow::Result<String> {
     let output = Command::new("git").arg("-C").arg(dir).args(args).output().context("git cannot be started")?;
     if !output.status.success() {
-        bail!("git {}: {}", args[0], String::from_utf8_lossy(&output.stderr).trim());
+        let said = String::from_utf8_lossy(&output.stderr);
+        // Asked to be quiet, git only fails.
+        bail!("git {}: {}", args[0], if said.trim().is_empty() { "no such commit" } else { said.trim() });
     }
     String::from_utf8(output.stdout).context("git's output is no UTF-8")
 }

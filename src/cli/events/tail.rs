@@ -15,7 +15,7 @@ use self::{
 use crate::{
     cli::{Exit, Globals, stream},
     config::engine::UnknownType,
-    event::{Catalog, Decoder},
+    event::{Catalog, Decoder, pattern::matches},
     kafka::{
         client::Clients,
         scan::{Scan, Selection, Start},
@@ -85,10 +85,11 @@ pub async fn run(args: Args, globals: &Globals) -> anyhow::Result<Exit> {
     if config.kafka.is_embedded() {
         return Err(RunError::Usage("an embedded broker's events end with its process; set kafka.brokers".into()).into());
     }
+    let pick = Pick::new(&catalog, &args.types, &args.users);
+    let selection = selection(&args, &catalog, &pick)?;
     let clients = Clients::new(config)?;
     clients.wait_for_brokers(Some(PATIENCE)).await?;
-    let pick = Pick::new(&catalog, &args.types, &args.users);
-    let mut scan = Scan::start(&clients, selection(&args, &catalog, &pick)).await?;
+    let mut scan = Scan::start(&clients, selection).await?;
     if !scan.missing().is_empty() {
         eprintln!("not there, or hidden from this client: {}", scan.missing().join(", "));
     }
@@ -122,14 +123,19 @@ pub async fn run(args: Args, globals: &Globals) -> anyhow::Result<Exit> {
     Ok(Exit::Ok)
 }
 
-fn selection(args: &Args, catalog: &Catalog, pick: &Pick) -> Selection {
+fn selection(args: &Args, catalog: &Catalog, pick: &Pick) -> Result<Selection, RunError> {
     let topics: Vec<_> = if args.topics.is_empty() {
+        let is_covered = |wanted: &str| catalog.types().any(|kind| matches(wanted, &kind.name));
+        if let Some(unknown) = pick.patterns().find(|wanted| !is_covered(wanted)) {
+            let message = format!("--type {unknown}: the catalogue has no such type; name the --topic that carries it");
+            return Err(RunError::Usage(message));
+        }
         catalog.topics_needed(pick.patterns()).iter().map(ToString::to_string).collect()
     } else {
         args.topics.iter().map(|topic| catalog.topic(topic).unwrap_or(topic).to_owned()).collect()
     };
     let start = args.from.unwrap_or(if args.until_end { Start::Beginning } else { Start::End });
-    Selection { topics, partition: args.partition, start, follow: !args.until_end }
+    Ok(Selection { topics, partition: args.partition, start, follow: !args.until_end })
 }
 
 /// Resolves at SIGINT or SIGTERM.
