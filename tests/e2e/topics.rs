@@ -94,8 +94,11 @@ fn about<'a>(document: &'a Value, topic: &str, setting: &str) -> &'a Value {
 async fn missing_topics_are_pending_then_created_then_nothing_is_left_to_do() {
     let stack = stack_or_skip!(Stack::shared());
     let (kafka, place) = (stack.kafka(), Place::new(stack.brokers()));
+    // As many as take the brokers a moment to show.
+    let more: Vec<_> = (0..20).map(|_| unique("topics-more")).collect();
+    place.declare(&more.iter().map(|name| format!("  {name}: {{ description: D., partitions: 8, retention: 1d }}\n")).collect::<String>());
     let (code, planned) = place.json(&["plan"]);
-    assert_eq!((code, &planned["pending"]), (Some(3), &Value::from(2)));
+    assert_eq!((code, &planned["pending"]), (Some(3), &Value::from(22)));
     assert_eq!((action(&planned, &place.topic), action(&planned, &place.dlq)), ("create", "create"));
 
     let (code, applied) = place.json(&["apply"]);
@@ -106,6 +109,9 @@ async fn missing_topics_are_pending_then_created_then_nothing_is_left_to_do() {
         let (code, text) = place.text(&[command]);
         assert_eq!(code, Some(0), "{text}");
         assert!(text.contains("as it should be") && !text.contains("to be created"), "{text}");
+    }
+    for topic in more {
+        kafka.delete_topic(&topic).await;
     }
     place.end(&kafka).await;
 }
@@ -121,6 +127,8 @@ async fn safe_changes_are_made_and_risky_ones_wait_until_they_are_allowed_by_nam
     assert_eq!((code, &planned["pending"], action(&planned, &place.topic)), (Some(3), &Value::from(4), "change"));
     assert_eq!(about(&planned, &place.topic, "partitions")["risk"], "add-partitions");
     assert_eq!(about(&planned, &place.topic, "retention.ms")["risk"], "lose-records");
+    let (_, text) = place.text(&["plan"]);
+    assert!(text.contains("2 changes to make, 2 held back: worker topics apply."), "{text}");
 
     let (code, applied) = place.json(&["apply"]);
     assert_eq!((code, &applied["pending"]), (Some(3), &Value::from(2)), "{applied:#}");

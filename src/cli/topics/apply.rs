@@ -1,6 +1,8 @@
 //! Makes the changes of a plan that are allowed, and notes Kafka's answer on each.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
+
+use tokio::time::{Instant, sleep};
 
 use super::plan::{Difference, Plan, Risk, Topic, What};
 use crate::kafka::{
@@ -8,7 +10,12 @@ use crate::kafka::{
     topics::{TopicAdmin, TopicResult},
 };
 
+/// Longest wait until the brokers show what they have done, and between two looks.
+const VISIBLE: Duration = Duration::from_secs(10);
+const LOOK: Duration = Duration::from_millis(100);
+
 /// First what is missing, then partitions and settings, at last what is to be deleted. A refused change leaves the others.
+/// Ends when the brokers show it, so that a plan which follows finds nothing left to do.
 pub(super) async fn apply(plan: &mut Plan, allowed: &[Risk], admin: &TopicAdmin) -> Result<(), KafkaError> {
     let specs = plan.topics.iter().filter(|topic| does(topic, &What::Create, allowed));
     let specs: Vec<_> = specs.filter_map(|topic| Some(topic.wanted.as_ref()?.spec.clone())).collect();
@@ -31,7 +38,20 @@ pub(super) async fn apply(plan: &mut Plan, allowed: &[Risk], admin: &TopicAdmin)
     let gone = plan.topics.iter().filter(|topic| does(topic, &What::Delete, allowed));
     let gone: Vec<_> = gone.map(|topic| topic.name.clone()).collect();
     note(plan, &admin.delete(&gone).await?, |found| found.what == What::Delete);
+
+    let end = Instant::now() + VISIBLE;
+    while !is_visible(plan, admin).await && Instant::now() < end {
+        sleep(LOOK).await;
+    }
     Ok(())
+}
+
+/// Kafka answers before all brokers know. Brokers that are away now have answered already: nothing is waited for.
+async fn is_visible(plan: &Plan, admin: &TopicAdmin) -> bool {
+    let changed: Vec<_> = plan.topics.iter().filter(|topic| topic.is_changed()).collect();
+    let names: Vec<_> = changed.iter().map(|topic| topic.name.clone()).collect();
+    let found = admin.describe(&names).await;
+    found.map_or(true, |found| changed.iter().zip(found).all(|(topic, found)| topic.shows_in(found)))
 }
 
 fn does(topic: &Topic, what: &What, allowed: &[Risk]) -> bool {

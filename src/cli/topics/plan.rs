@@ -107,6 +107,20 @@ pub(super) struct Topic {
     pub(super) hidden: Option<String>,
 }
 
+impl Topic {
+    /// Whether something was done about it.
+    pub(super) fn is_changed(&self) -> bool {
+        self.differences.iter().any(|found| found.outcome == Some(Ok(())))
+    }
+
+    /// Whether what was done shows in what the brokers say of it.
+    pub(super) fn shows_in(&self, found: Option<TopicDescription>) -> bool {
+        let Some(wanted) = self.wanted.clone() else { return found.is_none() };
+        let left = compare::topic(wanted, found).differences;
+        !self.differences.iter().any(|made| made.outcome == Some(Ok(())) && left.iter().any(|left| left.what == made.what))
+    }
+}
+
 /// A topic that should be no more, and what it holds where it is still there.
 pub(super) type Gone = (String, Option<String>);
 

@@ -71,12 +71,17 @@ fn cost(risk: Risk) -> &'static str {
 
 /// How many changes are to be made, for the end of a plan.
 pub(super) fn pending(plan: &Plan) -> String {
-    let stuck = stuck(plan);
-    match plan.pending() {
-        0 => format!("Nothing to do{stuck}.\n"),
-        1 => format!("1 change to make: worker topics apply{stuck}.\n"),
-        count => format!("{count} changes to make: worker topics apply{stuck}.\n"),
+    let (pending, stuck) = (plan.pending(), stuck(plan));
+    let safe = plan.differences().filter(|found| found.is_pending() && found.is_allowed(&[])).count();
+    match (pending, safe) {
+        (0, _) => format!("Nothing to do{stuck}.\n"),
+        (1, 1) => format!("1 change to make: worker topics apply{stuck}.\n"),
+        _ => format!("{safe} changes to make{}: worker topics apply{stuck}.\n", held(pending - safe)),
     }
+}
+
+fn held(count: usize) -> String {
+    if count > 0 { format!(", {count} held back") } else { String::new() }
 }
 
 fn stuck(plan: &Plan) -> String {
@@ -105,9 +110,7 @@ pub(super) fn done(plan: &Plan) -> String {
     }
     let made = plan.differences().filter(|found| found.outcome == Some(Ok(()))).count();
     let refused = plan.refused();
-    let held = plan.pending() - refused;
-    let held = if held > 0 { format!(", {held} held back") } else { String::new() };
-    text + &format!("{made} done, {refused} refused{held}{}.\n", stuck(plan))
+    text + &format!("{made} done, {refused} refused{}{}.\n", held(plan.pending() - refused), stuck(plan))
 }
 
 fn past(what: &What) -> &'static str {
