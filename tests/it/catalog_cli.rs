@@ -70,6 +70,13 @@ impl Edited {
     }
 }
 
+/// The YAML of `docs/catalogue.md`: a type, and what it has more at its next version.
+fn documented() -> (String, String) {
+    let page = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/catalogue.md")).unwrap();
+    let mut blocks = page.split("```yaml\n").skip(1).map(|block| block.split("```").next().unwrap().to_owned());
+    (blocks.next().unwrap(), blocks.next().unwrap())
+}
+
 fn created(data: Value) -> Value {
     json!({ "event_type": "task.created", "user_id": "u", "task_id": 1, "data": data })
 }
@@ -77,17 +84,29 @@ fn created(data: Value) -> Value {
 #[test]
 fn one_new_file_is_a_new_type_to_publish_validate_and_export() {
     let catalog = Edited::new();
-    let archived = json!({ "event_type": "task.archived", "user_id": "u", "task_id": 1 });
+    let archived =
+        json!({ "event_type": "task.archived", "user_id": "u", "task_id": 1, "data": { "archived_at": "2025-12-30T10:00:00Z" } });
     assert!(catalog.refused(&archived).contains("`task.archived` is not in the catalogue"));
-    let text = catalog
-        .text("events/reminder.cancelled.yaml")
-        .replace("reminder.cancelled", "task.archived")
-        .replace("[reminders]", "[task-events]");
-    fs::write(catalog.0.path().join("events/task.archived.yaml"), text).unwrap();
+    fs::write(catalog.0.path().join("events/task.archived.yaml"), documented().0).unwrap();
     assert_eq!(catalog.refused(&archived), "");
-    let sent = catalog.json(&["events", "send", "--type", "task.archived", "--user", "u", "--task", "1", "--dry-run"], "");
+    let data = archived["data"].to_string();
+    let send = ["events", "send", "--type", "task.archived", "--user", "u", "--task", "1", "--dry-run", "--data", &data];
+    let sent = catalog.json(&send, "");
     assert_eq!(sent["event_type"], "task.archived");
     assert_eq!(catalog.topics_of("task.archived"), ["task-events"]);
+}
+
+#[test]
+fn a_type_with_a_past_takes_what_was_sent_before() {
+    let catalog = Edited::new();
+    let (first, more) = documented();
+    fs::write(catalog.0.path().join("events/task.archived.yaml"), first.replace("version: \"1.0\"\n", &more)).unwrap();
+    let event = |version: &str, data: Value| json!({ "event_type": "task.archived", "event_version": version, "user_id": "u", "task_id": 1, "data": data });
+    assert_eq!(catalog.refused(&event("1.0", json!({ "when": "2025-12-30T10:00:00Z" }))), "");
+    assert!(
+        catalog.refused(&event("2.0", json!({ "when": "2025-12-30T10:00:00Z" }))).contains("data.archived_at: missing (task.archived 2.0)")
+    );
+    assert_eq!(catalog.export()["components"]["messages"]["task.archived"]["x-past-versions"], json!(["1.0"]));
 }
 
 #[test]
