@@ -8,6 +8,7 @@ pub mod pattern;
 pub mod time;
 pub mod ids;
 mod fields;
+mod plain;
 mod quick;
 pub mod upcast;
 pub mod schema;

@@ -1,6 +1,8 @@
 //! Backoff schedules: (attempt, failure) to the next delay, or exhausted. Pure.
 
-use std::{collections::HashMap, fmt, time::Duration};
+use std::{fmt, time::Duration};
+
+use hashbrown::HashMap;
 
 use crate::{
     config::retry::{RetryConfig, RetryRule},

@@ -5,13 +5,14 @@ pub mod topics;
 mod type_file;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     fmt,
     path::{Path, PathBuf},
     str::FromStr,
     sync::Arc,
 };
 
+use hashbrown::HashMap;
 use serde_json::Value;
 
 pub use self::{
@@ -73,6 +74,10 @@ impl FromStr for Version {
 
     /// Reads `1.0`, and what producers write for it: `1`, `v1`, `1.0.0`.
     fn from_str(text: &str) -> Result<Self, NoVersion> {
+        // What nearly every event says.
+        if let &[major @ b'0'..=b'9', b'.', minor @ b'0'..=b'9'] = text.as_bytes() {
+            return Ok(Self { major: u32::from(major - b'0'), minor: u32::from(minor - b'0') });
+        }
         let text = text.strip_prefix(['v', 'V']).unwrap_or(text);
         let mut parts = text.splitn(3, '.');
         let number = |part: Option<&str>| match part {

@@ -27,7 +27,7 @@ pub(super) struct Facts<'a> {
 pub(super) fn value(view: &View<'_>, facts: Facts<'_>) -> Value {
     if facts.kind.is_some_and(|kind| kind.is_past(facts.version)) {
         let upcast = fields(view, facts).map(|fields| fields.to_raw());
-        return upcast.or_else(|| view.data().map(ToOwned::to_owned)).map_or(Value::Null, |raw| parsed(&raw));
+        return upcast.as_ref().map(|raw| raw.get()).or_else(|| view.data()).map_or(Value::Null, parsed);
     }
     let mut object = match view.data().map(parsed) {
         None => Map::new(),
@@ -35,7 +35,7 @@ pub(super) fn value(view: &View<'_>, facts: Facts<'_>) -> Value {
         Some(other) => return other,
     };
     for (name, value) in lifted(view, facts, |name| object.get(name).is_none_or(Value::is_null)) {
-        object.insert(name.to_owned(), parsed(&value));
+        object.insert(name.to_owned(), parsed(value.get()));
     }
     for name in filled(facts) {
         if !object.contains_key(name) {
@@ -48,11 +48,18 @@ pub(super) fn value(view: &View<'_>, facts: Facts<'_>) -> Value {
 /// Whether what [`value`] would make is valid beyond doubt, found without making it; `false` says nothing.
 pub(super) fn surely_valid(view: &View<'_>, facts: Facts<'_>) -> bool {
     let Some(kind) = facts.kind.filter(|kind| !kind.is_past(facts.version)) else { return false };
-    kind.schema.surely_takes(view.data(), |name, null| match (name, &view.head.task_id) {
+    let members = match view.written_data() {
+        None => &[][..],
+        Some(data) => match &data.members {
+            Some(members) => members,
+            None => return false,
+        },
+    };
+    kind.schema.surely_takes(members, |name, null| match (name, &view.head.task_id) {
         ("user_id", _) => facts.user_id.map_or(Elsewhere::Absent, Elsewhere::Text),
         ("task_id", Scalar::Absent | Scalar::Null) => Elsewhere::Absent,
         ("task_id", Scalar::Text(text)) => Elsewhere::Text(text),
-        ("task_id", Scalar::Integer(number)) if i64::try_from(*number).is_ok() => Elsewhere::Integer,
+        ("task_id", Scalar::Integer(_)) => Elsewhere::Integer,
         _ if kind.lift.iter().any(|lifted| lifted == name) => Elsewhere::Unknown,
         _ if !null && kind.fill.iter().any(|filled| filled == name) => Elsewhere::Time,
         _ => Elsewhere::Absent,
@@ -63,7 +70,7 @@ pub(super) fn surely_valid(view: &View<'_>, facts: Facts<'_>) -> bool {
 pub(super) fn fields<'a>(view: &View<'a>, facts: Facts<'_>) -> Option<Fields<'a>> {
     let mut fields = match view.data() {
         None => Fields::default(),
-        Some(raw) => Fields::of(raw)?,
+        Some(text) => Fields::of(text)?,
     };
     for (name, value) in lifted(view, facts, |name| fields.get(name).is_none_or(|value| value.get() == "null")) {
         fields.set(name, Cow::Owned(value));
@@ -112,6 +119,6 @@ fn filled<'f>(facts: Facts<'f>) -> impl Iterator<Item = &'f str> {
 }
 
 /// What the envelope's reader has been through can be parsed: the null is never seen.
-fn parsed(raw: &RawValue) -> Value {
-    serde_json::from_str(raw.get()).unwrap_or_default()
+fn parsed(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_default()
 }

@@ -128,7 +128,8 @@ impl Decoder {
     pub fn decode(&self, record: Record) -> Result<Event, Box<Rejected>> {
         let outcome = view::open(&record, |view| self.judge(view, &record));
         match outcome {
-            Ok((read, kind, user_id)) => {
+            Ok((read, kind)) => {
+                let user_id = read.user_id.unwrap_or_default();
                 let (id, id_from_offset) = id_or_position(read.id, record.partition(), record.offset());
                 let time = read.sent_time.unwrap_or_else(|| time::of_record(record.timestamp()));
                 Ok(Event { id, id_from_offset, kind, user_id, time, expires: read.expires, version: read.version, record })
@@ -145,7 +146,7 @@ impl Decoder {
         }
     }
 
-    fn judge(&self, view: Result<View<'_>, String>, record: &Record) -> Result<(Read, Arc<EventType>, Box<str>), Box<Refusal>> {
+    fn judge(&self, view: Result<View<'_>, String>, record: &Record) -> Result<(Read, Arc<EventType>), Box<Refusal>> {
         let refuse = |reason, error: String, read| Err(Box::new(Refusal { reason, error, read }));
         let view = match view {
             Ok(view) => view,
@@ -154,22 +155,22 @@ impl Decoder {
         let Some(mut read) = read(&self.catalog, &view) else {
             return refuse(DeadReason::Undecodable, "neither event_type nor a CloudEvents type".to_owned(), None);
         };
-        let Some(user_id) = read.user_id.clone() else {
+        if read.user_id.is_none() {
             return refuse(DeadReason::MissingUserId, "user_id: missing at the top, in data and in metadata".to_owned(), Some(read));
-        };
+        }
         let Some(kind) = read.kind.take() else {
             if let Some(Ok(kind)) = self.unlisted.as_ref().map(|unlisted| unlisted.kind(&read.event_type)) {
-                return Ok((read, kind, user_id));
+                return Ok((read, kind));
             }
             return refuse(DeadReason::UnknownType, unknown_type(&self.catalog, &read.event_type), Some(read));
         };
         if self.validate || read.version > kind.version {
             let time = read.sent_time.unwrap_or_else(|| time::of_record(record.timestamp()));
-            if let Err(error) = check(&view, &read, &kind, time, Some(&user_id)) {
+            if let Err(error) = check(&view, &read, &kind, time, read.user_id.as_deref()) {
                 return refuse(DeadReason::Schema, error, Some(read));
             }
         }
-        Ok((read, kind, user_id))
+        Ok((read, kind))
     }
 }
 
@@ -224,7 +225,7 @@ fn sent_version(view: &View<'_>) -> Option<Result<Version, ()>> {
         Scalar::Text(text) => Some(text.parse().map_err(|_| ())),
         Scalar::Integer(number) => Some(number.to_string().parse().map_err(|_| ())),
         Scalar::Float(number) => Some(number.to_string().parse().map_err(|_| ())),
-        Scalar::Other => Some(Err(())),
+        Scalar::Large(_) | Scalar::Other => Some(Err(())),
     }
 }
 

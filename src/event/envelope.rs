@@ -8,9 +8,13 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-use super::fields::Text;
+use super::{
+    fields::Text,
+    plain::{Member, Plain, Reader},
+};
 
-/// The fields of an event's or a CloudEvent's top level that mean something here. Of a field that stands twice the last counts.
+/// The fields of an event's or a CloudEvent's top level that mean something here. Of a field that stands twice the last counts. What is
+/// read further is kept as it was written.
 #[derive(Debug, Default)]
 pub(super) struct Head<'a> {
     pub(super) event_id: Scalar<'a>,
@@ -20,9 +24,9 @@ pub(super) struct Head<'a> {
     pub(super) source: Scalar<'a>,
     pub(super) user_id: Scalar<'a>,
     pub(super) task_id: Scalar<'a>,
-    pub(super) data: Option<&'a RawValue>,
-    pub(super) payload: Option<&'a RawValue>,
-    pub(super) metadata: Option<&'a RawValue>,
+    pub(super) data: Option<Written<'a>>,
+    pub(super) payload: Option<Written<'a>>,
+    pub(super) metadata: Option<Written<'a>>,
     pub(super) traceparent: Scalar<'a>,
     pub(super) tracestate: Scalar<'a>,
     /// CloudEvents `specversion`.
@@ -42,6 +46,14 @@ pub(super) struct Head<'a> {
     pub(super) data_base64: Scalar<'a>,
 }
 
+/// A value as it was written, which is JSON.
+#[derive(Debug)]
+pub(super) struct Written<'a> {
+    pub(super) text: &'a str,
+    /// Of an object without anything unusual.
+    pub(super) members: Option<Vec<Member<'a>>>,
+}
+
 /// What stands in `data` or `metadata` and matters before they are read as a whole.
 #[derive(Debug, Default)]
 pub(super) struct Leaf<'a> {
@@ -56,7 +68,9 @@ pub(super) enum Scalar<'a> {
     Absent,
     Null,
     Text(Cow<'a, str>),
-    Integer(i128),
+    Integer(i64),
+    /// Beyond 63 bits.
+    Large(u64),
     Float(f64),
     Other,
 }
@@ -74,6 +88,7 @@ impl<'a> Scalar<'a> {
     pub(super) fn name(&self) -> Option<Cow<'_, str>> {
         match self {
             Self::Integer(number) => Some(Cow::Owned(number.to_string())),
+            Self::Large(number) => Some(Cow::Owned(number.to_string())),
             _ => self.text().map(Cow::Borrowed),
         }
     }
@@ -86,9 +101,78 @@ impl<'a> Scalar<'a> {
     pub(super) fn owned(text: String) -> Self {
         Self::Text(Cow::Owned(text))
     }
+
+    /// The same as serde would read; a decimal is left to it.
+    fn plain(value: Plain<'a>) -> Option<Self> {
+        Some(match value {
+            Plain::Null => Self::Null,
+            Plain::Integer(number) => Self::Integer(number),
+            Plain::Text(_) | Plain::Escaped(_) => Self::Text(value.text()?),
+            Plain::Boolean | Plain::Array(_) | Plain::Object(_) => Self::Other,
+            Plain::Decimal => return None,
+        })
+    }
 }
 
-impl Head<'_> {
+impl<'a> Head<'a> {
+    /// Reads an object.
+    ///
+    /// # Errors
+    /// Where it is none, or something in it cannot be read.
+    pub(super) fn read(text: &'a str) -> serde_json::Result<Self> {
+        Self::plain(text).map_or_else(|| serde_json::from_str(text), Ok)
+    }
+
+    fn plain(text: &'a str) -> Option<Self> {
+        let mut head = Self::default();
+        let mut reader = Reader::of(text);
+        reader.members(|reader, name| {
+            if let Some(place) = head.written(name) {
+                *place = Written::unless_null(reader.written()?);
+            } else {
+                let value = reader.value()?;
+                if let Some(scalar) = head.scalar(name) {
+                    *scalar = Scalar::plain(value)?;
+                }
+            }
+            Some(())
+        })?;
+        reader.end().map(|()| head)
+    }
+
+    fn written(&mut self, name: &str) -> Option<&mut Option<Written<'a>>> {
+        match name {
+            "data" => Some(&mut self.data),
+            "payload" => Some(&mut self.payload),
+            "metadata" => Some(&mut self.metadata),
+            _ => None,
+        }
+    }
+
+    fn scalar(&mut self, name: &str) -> Option<&mut Scalar<'a>> {
+        Some(match name {
+            "event_id" => &mut self.event_id,
+            "event_type" => &mut self.event_type,
+            "event_version" => &mut self.event_version,
+            "timestamp" => &mut self.timestamp,
+            "source" => &mut self.source,
+            "user_id" => &mut self.user_id,
+            "task_id" => &mut self.task_id,
+            "traceparent" => &mut self.traceparent,
+            "tracestate" => &mut self.tracestate,
+            "specversion" => &mut self.specversion,
+            "type" => &mut self.kind,
+            "id" => &mut self.id,
+            "time" => &mut self.time,
+            "expiration" | "expirytime" => &mut self.expires,
+            "userid" => &mut self.userid,
+            "correlationid" => &mut self.correlationid,
+            "causationid" => &mut self.causationid,
+            "data_base64" => &mut self.data_base64,
+            _ => return None,
+        })
+    }
+
     /// Whether these are a CloudEvent's attributes and no event's: `specversion` and `type`, and no `event_type`.
     pub(super) fn is_cloudevent(&self) -> bool {
         self.event_type.text().is_none() && self.specversion.text().is_some() && self.kind.text().is_some()
@@ -124,11 +208,11 @@ impl<'de> Deserialize<'de> for Scalar<'de> {
             }
 
             fn visit_u64<E>(self, number: u64) -> Result<Scalar<'de>, E> {
-                Ok(Scalar::Integer(number.into()))
+                Ok(i64::try_from(number).map_or(Scalar::Large(number), Scalar::Integer))
             }
 
             fn visit_i64<E>(self, number: i64) -> Result<Scalar<'de>, E> {
-                Ok(Scalar::Integer(number.into()))
+                Ok(Scalar::Integer(number))
             }
 
             fn visit_f64<E>(self, number: f64) -> Result<Scalar<'de>, E> {
@@ -159,11 +243,6 @@ impl<'de> Deserialize<'de> for Scalar<'de> {
     }
 }
 
-/// A raw value, unless it is null.
-fn present<'de, A: MapAccess<'de>>(map: &mut A) -> Result<Option<&'de RawValue>, A::Error> {
-    map.next_value::<&'de RawValue>().map(|raw| Some(raw).filter(|raw| raw.get() != "null"))
-}
-
 impl<'de> Deserialize<'de> for Head<'de> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         struct Reader;
@@ -177,48 +256,38 @@ impl<'de> Deserialize<'de> for Head<'de> {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Head<'de>, A::Error> {
                 let mut head = Head::default();
                 while let Some(name) = map.next_key::<Text<'de>>()? {
-                    let place = match &*name.0 {
-                        "event_id" => &mut head.event_id,
-                        "event_type" => &mut head.event_type,
-                        "event_version" => &mut head.event_version,
-                        "timestamp" => &mut head.timestamp,
-                        "source" => &mut head.source,
-                        "user_id" => &mut head.user_id,
-                        "task_id" => &mut head.task_id,
-                        "data" => {
-                            head.data = present(&mut map)?;
-                            continue;
-                        }
-                        "payload" => {
-                            head.payload = present(&mut map)?;
-                            continue;
-                        }
-                        "metadata" => {
-                            head.metadata = present(&mut map)?;
-                            continue;
-                        }
-                        "traceparent" => &mut head.traceparent,
-                        "tracestate" => &mut head.tracestate,
-                        "specversion" => &mut head.specversion,
-                        "type" => &mut head.kind,
-                        "id" => &mut head.id,
-                        "time" => &mut head.time,
-                        "expiration" | "expirytime" => &mut head.expires,
-                        "userid" => &mut head.userid,
-                        "correlationid" => &mut head.correlationid,
-                        "causationid" => &mut head.causationid,
-                        "data_base64" => &mut head.data_base64,
-                        _ => {
-                            map.next_value::<Sound>()?;
-                            continue;
-                        }
-                    };
-                    *place = map.next_value()?;
+                    if let Some(place) = head.written(&name.0) {
+                        *place = Written::unless_null((map.next_value::<&'de RawValue>()?.get(), None));
+                    } else if let Some(scalar) = head.scalar(&name.0) {
+                        *scalar = map.next_value()?;
+                    } else {
+                        map.next_value::<Sound>()?;
+                    }
                 }
                 Ok(head)
             }
         }
         from.deserialize_map(Reader)
+    }
+}
+
+impl<'a> Leaf<'a> {
+    /// Reads any value.
+    ///
+    /// # Errors
+    /// Where something in it cannot be read.
+    pub(super) fn read(written: &Written<'a>) -> serde_json::Result<Self> {
+        let Some(members) = &written.members else { return serde_json::from_str(written.text) };
+        let last = |name: &str| members.iter().rfind(|(found, _)| *found == name);
+        // A decimal is neither a name nor missing.
+        let scalar = |name| last(name).map_or(Scalar::Absent, |(_, value)| Scalar::plain(*value).unwrap_or(Scalar::Other));
+        Ok(Self { user_id: scalar("user_id"), task_id: scalar("task_id") })
+    }
+}
+
+impl<'a> Written<'a> {
+    pub(super) fn unless_null((text, members): (&'a str, Option<Vec<Member<'a>>>)) -> Option<Self> {
+        (text != "null").then_some(Self { text, members })
     }
 }
 

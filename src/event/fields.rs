@@ -60,9 +60,9 @@ impl<'de> Deserialize<'de> for Fields<'de> {
 }
 
 impl<'a> Fields<'a> {
-    /// The fields of an object; `None` where the text is something else.
-    pub(super) fn of(raw: &'a RawValue) -> Option<Self> {
-        raw.get().starts_with('{').then(|| serde_json::from_str(raw.get()).ok()).flatten()
+    /// The fields of an object, as JSON without space before it; `None` where the text is something else.
+    pub(super) fn of(text: &'a str) -> Option<Self> {
+        text.starts_with('{').then(|| serde_json::from_str(text).ok()).flatten()
     }
 
     /// The value that counts under that name.
@@ -128,6 +128,11 @@ impl<'a> Fields<'a> {
     }
 }
 
+/// JSON as a raw value. The `null` of the fallback, for what is no JSON, is never seen.
+pub(super) fn written(text: &str) -> &RawValue {
+    serde_json::from_str(text).unwrap_or(RawValue::NULL)
+}
+
 /// A value as raw text. A `Value` can always be written, so the `null` of the fallback is never seen.
 pub(super) fn raw(value: &Value) -> Box<RawValue> {
     serde_json::value::to_raw_value(value).unwrap_or_default()
@@ -144,7 +149,7 @@ mod tests {
     fn what_is_not_touched_keeps_its_text() {
         let text =
             RawValue::from_string(r#"{"big":123456789012345678901234567890,"a\n":1.50,"x":{ "deep" : [1, 2] }}"#.to_owned()).unwrap();
-        let mut fields = Fields::of(&text).unwrap();
+        let mut fields = Fields::of(text.get()).unwrap();
         fields.set_value("x", &json!(true));
         fields.set_value("new", &json!("v"));
         assert_eq!(fields.to_raw().get(), r#"{"big":123456789012345678901234567890,"a\n":1.50,"x":true,"new":"v"}"#);
@@ -153,7 +158,7 @@ mod tests {
     #[test]
     fn of_a_name_that_stands_twice_the_last_counts() {
         let text = RawValue::from_string(r#"{"a":1,"b":2,"a":3}"#.to_owned()).unwrap();
-        let mut fields = Fields::of(&text).unwrap();
+        let mut fields = Fields::of(text.get()).unwrap();
         assert_eq!(fields.get("a").unwrap().get(), "3");
         assert_eq!(fields.remove("a").unwrap().get(), "3");
         assert_eq!(fields.to_raw().get(), r#"{"b":2}"#);

@@ -1,13 +1,12 @@
 //! Most events are valid, and most schemas say simple things: this check reads the raw text once, without a tree of values, and says yes
 //! where it is sure. Whatever it is not sure of goes to the whole validator, which alone refuses.
 
-use serde::{
-    Deserializer,
-    de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor},
-};
-use serde_json::{Value, value::RawValue};
+use serde_json::Value;
 
-use super::{fields::Text, time};
+use super::{
+    plain::{self, Member, Plain},
+    time,
+};
 
 /// The simple part of a schema.
 #[derive(Debug)]
@@ -87,36 +86,46 @@ impl Quick {
         (fields.len() <= 64 && required.iter().all(known)).then_some(Self { fields })
     }
 
-    /// Whether `data` is valid for sure. `elsewhere`: what takes the place of a field that is missing or, where it says so, null.
-    pub(super) fn takes<'e>(&self, data: Option<&RawValue>, elsewhere: impl Fn(&str, bool) -> Elsewhere<'e>) -> bool {
-        let seen = match data {
-            None => Seen { sure: true, ..Seen::default() },
-            Some(raw) if raw.get().starts_with('{') => {
-                let mut reader = serde_json::Deserializer::from_str(raw.get());
-                match (Object { quick: self }).deserialize(&mut reader) {
-                    Ok(seen) => seen,
-                    Err(_) => return false,
-                }
+    /// Whether an object of these members is valid for sure. `elsewhere`: what takes the place of a field that is missing or, where it says
+    /// so, null.
+    pub(super) fn takes<'e>(&self, data: &[Member<'_>], elsewhere: impl Fn(&str, bool) -> Elsewhere<'e>) -> bool {
+        let Some(seen) = self.look(data) else { return false };
+        self.fields.iter().enumerate().all(|(index, field)| {
+            let bit = 1_u64 << index;
+            if seen.present & bit != 0 && seen.null & bit == 0 {
+                return true;
             }
-            Some(_) => return false,
-        };
-        seen.sure
-            && self.fields.iter().enumerate().all(|(index, field)| {
-                let bit = 1_u64 << index;
-                if seen.present & bit != 0 && seen.null & bit == 0 {
-                    return true;
-                }
-                let null = seen.null & bit != 0;
-                let rule = field.rule.as_ref();
-                match elsewhere(&field.name, null) {
-                    Elsewhere::Absent if null => rule.is_some_and(|rule| rule.null),
-                    Elsewhere::Absent => !field.required,
-                    Elsewhere::Text(text) => rule.is_some_and(|rule| rule.takes_text(text)),
-                    Elsewhere::Time => rule.is_some_and(Rule::takes_times),
-                    Elsewhere::Integer => rule.is_some_and(|rule| rule.integer || rule.number),
-                    Elsewhere::Unknown => false,
-                }
-            })
+            let null = seen.null & bit != 0;
+            let rule = field.rule.as_ref();
+            match elsewhere(&field.name, null) {
+                Elsewhere::Absent if null => rule.is_some_and(|rule| rule.null),
+                Elsewhere::Absent => !field.required,
+                Elsewhere::Text(text) => rule.is_some_and(|rule| rule.takes_text(text)),
+                Elsewhere::Time => rule.is_some_and(Rule::takes_times),
+                Elsewhere::Integer => rule.is_some_and(|rule| rule.integer || rule.number),
+                Elsewhere::Unknown => false,
+            }
+        })
+    }
+
+    /// Which fields there are; `None` where one of them is not valid for sure.
+    fn look(&self, data: &[Member<'_>]) -> Option<Seen> {
+        let mut seen = Seen::default();
+        for &(name, value) in data {
+            let Some(index) = self.fields.iter().position(|field| *field.name == *name) else { continue };
+            let bit = 1_u64 << index;
+            // Of a name that stands twice the last counts: not sure which that will be for everybody.
+            if seen.present & bit != 0 {
+                return None;
+            }
+            seen.present |= bit;
+            if value == Plain::Null {
+                seen.null |= bit;
+            } else if !self.fields[index].rule.as_ref()?.takes(value) {
+                return None;
+            }
+        }
+        Some(seen)
     }
 }
 
@@ -199,6 +208,22 @@ impl Rule {
         })
     }
 
+    /// Whether a value that is not null is valid for sure.
+    fn takes(&self, value: Plain<'_>) -> bool {
+        match value {
+            Plain::Boolean => self.boolean,
+            Plain::Integer(_) => self.integer || self.number,
+            Plain::Decimal => self.number,
+            Plain::Text(text) => self.takes_text(text),
+            Plain::Escaped(_) => value.text().is_some_and(|text| self.takes_text(&text)),
+            Plain::Array(list) => {
+                self.items.as_deref().is_some_and(|rule| plain::list(list, |item| rule.takes(item).then_some(())).is_some())
+            }
+            // A null among a list's items, too.
+            Plain::Null | Plain::Object(_) => false,
+        }
+    }
+
     /// Whether any time will do.
     fn takes_times(&self) -> bool {
         let free = |rule: &TextRule| rule.shortest <= 1 && rule.longest.is_none() && rule.choices.is_none();
@@ -237,122 +262,11 @@ impl Format {
     }
 }
 
-/// What an object's fields were.
+/// Which of an object's fields were there: a bit for each.
 #[derive(Debug, Default)]
 struct Seen {
     present: u64,
     null: u64,
-    sure: bool,
-}
-
-struct Object<'q> {
-    quick: &'q Quick,
-}
-
-impl<'de> DeserializeSeed<'de> for Object<'_> {
-    type Value = Seen;
-
-    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Seen, D::Error> {
-        from.deserialize_map(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Object<'_> {
-    type Value = Seen;
-
-    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Seen, A::Error> {
-        let mut seen = Seen { sure: true, ..Seen::default() };
-        while let Some(name) = map.next_key::<Text<'de>>()? {
-            let Some(index) = self.quick.fields.iter().position(|field| *field.name == *name.0) else {
-                map.next_value::<IgnoredAny>()?;
-                continue;
-            };
-            let bit = 1_u64 << index;
-            let found = map.next_value_seed(Item(self.quick.fields[index].rule.as_ref()))?;
-            // Of a name that stands twice the last counts: not sure which that will be for everybody.
-            seen.sure &= seen.present & bit == 0 && found != Found::Unsure;
-            seen.present |= bit;
-            seen.null |= if found == Found::Null { bit } else { 0 };
-        }
-        Ok(seen)
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Found {
-    /// Valid.
-    Sure,
-    /// Null, whether or not that is allowed.
-    Null,
-    /// Invalid, or not understood.
-    Unsure,
-}
-
-impl From<bool> for Found {
-    fn from(valid: bool) -> Self {
-        if valid { Self::Sure } else { Self::Unsure }
-    }
-}
-
-/// One value under its rule.
-struct Item<'q>(Option<&'q Rule>);
-
-impl<'de> DeserializeSeed<'de> for Item<'_> {
-    type Value = Found;
-
-    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Found, D::Error> {
-        from.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Item<'_> {
-    type Value = Found;
-
-    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("any value")
-    }
-
-    fn visit_str<E>(self, text: &str) -> Result<Found, E> {
-        Ok(self.0.is_some_and(|rule| rule.takes_text(text)).into())
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<Found, E> {
-        Ok(self.0.is_some_and(|rule| rule.integer || rule.number).into())
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<Found, E> {
-        Ok(self.0.is_some_and(|rule| rule.integer || rule.number).into())
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<Found, E> {
-        Ok(self.0.is_some_and(|rule| rule.number).into())
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<Found, E> {
-        Ok(self.0.is_some_and(|rule| rule.boolean).into())
-    }
-
-    fn visit_unit<E>(self) -> Result<Found, E> {
-        Ok(Found::Null)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Found, A::Error> {
-        let rule = self.0.and_then(|rule| rule.items.as_deref());
-        let mut sure = rule.is_some();
-        while let Some(found) = items.next_element_seed(Item(rule))? {
-            sure &= found == Found::Sure;
-        }
-        Ok(sure.into())
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Found, A::Error> {
-        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-        Ok(Found::Unsure)
-    }
 }
 
 #[cfg(test)]

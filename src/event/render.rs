@@ -9,7 +9,7 @@ use super::{
     Event,
     catalog::{EventType, Version},
     complete::{self, Facts},
-    fields::{Fields, raw},
+    fields::{Fields, raw, written},
     time,
     view::{self, Shape, View},
 };
@@ -55,7 +55,7 @@ impl Event {
 
     /// The metadata as it was sent; null where there is none.
     pub fn metadata(&self) -> Value {
-        self.look(|view| view.head.metadata.and_then(|raw| serde_json::from_str(raw.get()).ok())).flatten().unwrap_or_default()
+        self.look(|view| view.metadata().and_then(|text| serde_json::from_str(text).ok())).flatten().unwrap_or_default()
     }
 
     /// W3C trace context: the record's header, else the envelope's attribute. Empty and malformed ones are none.
@@ -162,7 +162,7 @@ pub(super) fn canonical(view: &View<'_>, event: &Canonical<'_>) -> Bytes {
     out.set_value("source", &json!(event.source));
     let data = complete::fields(view, facts);
     let same = |name: &str, value: &str| data.as_ref().and_then(|data| data.get(name)).is_some_and(|found| found.get() == value);
-    let sent_data = || view.data().map(ToOwned::to_owned).unwrap_or_default();
+    let sent_data = || view.data().map(|text| written(text).to_owned()).unwrap_or_default();
     out.set("data", Cow::Owned(data.as_ref().map_or_else(sent_data, Fields::to_raw)));
     metadata(view, &mut out);
     if view.shape == Shape::Event
@@ -192,8 +192,8 @@ pub(super) fn canonical(view: &View<'_>, event: &Canonical<'_>) -> Bytes {
 
 /// The metadata as sent, or what a CloudEvent says of it.
 fn metadata(view: &View<'_>, out: &mut Fields<'_>) {
-    if let Some(sent) = view.head.metadata {
-        return out.set("metadata", Cow::Owned(sent.to_owned()));
+    if let Some(sent) = view.metadata() {
+        return out.set("metadata", Cow::Owned(written(sent).to_owned()));
     }
     let mut made = serde_json::Map::new();
     for (name, value) in
@@ -214,7 +214,7 @@ fn shown_version(kind: &EventType, sent: Version) -> Version {
 }
 
 fn of_metadata(view: &View<'_>, name: &str) -> Option<String> {
-    let metadata = Fields::of(view.head.metadata?)?;
+    let metadata = Fields::of(view.metadata()?)?;
     serde_json::from_str::<String>(metadata.get(name)?.get()).ok().filter(|text| !text.is_empty())
 }
 

@@ -6,9 +6,10 @@ use jsonschema::{
     Draft, JsonType, ValidationError, Validator,
     error::{TypeKind, ValidationErrorKind},
 };
-use serde_json::{Map, Value, json, value::RawValue};
+use serde_json::{Map, Value, json};
 
 use super::{
+    plain::Member,
     quick::{Elsewhere, Quick},
     time,
 };
@@ -77,8 +78,9 @@ impl Schema {
         Err(format!("{error} ({})", self.name))
     }
 
-    /// Whether `data` is valid beyond doubt, found without making values of it: `false` says nothing. `elsewhere`: as [`Quick::takes`].
-    pub(super) fn surely_takes<'e>(&self, data: Option<&RawValue>, elsewhere: impl Fn(&str, bool) -> Elsewhere<'e>) -> bool {
+    /// Whether data of these members is valid beyond doubt, found without making values of it: `false` says nothing. `elsewhere`: as
+    /// [`Quick::takes`].
+    pub(super) fn surely_takes<'e>(&self, data: &[Member<'_>], elsewhere: impl Fn(&str, bool) -> Elsewhere<'e>) -> bool {
         self.quick.as_ref().is_some_and(|quick| quick.takes(data, elsewhere))
     }
 

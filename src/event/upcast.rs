@@ -86,7 +86,7 @@ impl Step {
 /// Runs the steps over a `data` in memory: for examples and tests.
 pub fn upcast<'s>(data: &Value, steps: impl IntoIterator<Item = &'s Step>) -> Value {
     let text = raw(data);
-    let Some(mut fields) = Fields::of(&text) else { return data.clone() };
+    let Some(mut fields) = Fields::of(text.get()) else { return data.clone() };
     for step in steps {
         step.apply(&mut fields);
     }
@@ -96,7 +96,7 @@ pub fn upcast<'s>(data: &Value, steps: impl IntoIterator<Item = &'s Step>) -> Va
 fn look(fields: &Fields<'_>, path: &str) -> Option<Box<RawValue>> {
     match path.split_once('.') {
         None => fields.get(path).map(ToOwned::to_owned),
-        Some((first, rest)) => look(&Fields::of(fields.get(first)?)?, rest),
+        Some((first, rest)) => look(&Fields::of(fields.get(first)?.get())?, rest),
     }
 }
 
@@ -105,7 +105,7 @@ fn take(fields: &mut Fields<'_>, path: &str) -> Option<Box<RawValue>> {
         return fields.remove(path).map(Cow::into_owned);
     };
     let (taken, left) = {
-        let mut inner = Fields::of(fields.get(first)?)?;
+        let mut inner = Fields::of(fields.get(first)?.get())?;
         (take(&mut inner, rest)?, inner.to_raw())
     };
     fields.set(first, Cow::Owned(left));
@@ -124,7 +124,7 @@ fn put(fields: &mut Fields<'_>, path: &str, value: Box<RawValue>) {
             inner.to_raw()
         }
         Some(outer) => {
-            let Some(mut inner) = Fields::of(outer) else { return };
+            let Some(mut inner) = Fields::of(outer.get()) else { return };
             put(&mut inner, rest, value);
             inner.to_raw()
         }

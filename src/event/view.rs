@@ -8,7 +8,8 @@ use chrono::{DateTime, Utc};
 use serde_json::value::RawValue;
 
 use super::{
-    envelope::{Head, Leaf, Scalar, is_json},
+    envelope::{Head, Leaf, Scalar, Written, is_json},
+    plain,
     record::RawRecord,
     time,
 };
@@ -29,7 +30,7 @@ pub(super) struct View<'a> {
     /// Whether the stored value is itself a structured CloudEvent.
     pub(super) structured: bool,
     /// Attributes of the CloudEvent, structured or binary.
-    pub(super) outer: Option<Head<'a>>,
+    pub(super) outer: Option<Box<Head<'a>>>,
     /// The event's own envelope; empty but for `data` where the data is bare.
     pub(super) head: Head<'a>,
     /// The text that `head` was read from.
@@ -54,10 +55,10 @@ pub(super) fn open_text<'a, R>(text: &'a str, binary: Option<Head<'a>>, then: im
     };
     if head.is_cloudevent() {
         let Some(inner) = inner_text(&head) else {
-            return then(View::new(Shape::Data, true, Some(head), Head::default(), text));
+            return then(View::new(Shape::Data, true, Some(Box::new(head)), Head::default(), text));
         };
         return match inner {
-            Inner::Raw(raw) => then(unwrap(raw.get(), true, head)),
+            Inner::Raw(text) => then(unwrap(text, true, head)),
             // The text is the caller's only for as long as the hand-over lasts: hence the closure.
             Inner::Text(owned) => {
                 let outer = head;
@@ -72,11 +73,11 @@ pub(super) fn open_text<'a, R>(text: &'a str, binary: Option<Head<'a>>, then: im
 }
 
 impl<'a> View<'a> {
-    fn new(shape: Shape, structured: bool, outer: Option<Head<'a>>, head: Head<'a>, text: &'a str) -> Result<Self, String> {
-        let leaf = |raw: Option<&'a RawValue>| {
-            raw.map_or(Ok(Leaf::default()), |raw| serde_json::from_str(raw.get()).map_err(|error| told(&error)))
+    fn new(shape: Shape, structured: bool, outer: Option<Box<Head<'a>>>, head: Head<'a>, text: &'a str) -> Result<Self, String> {
+        let leaf = |written: &Option<Written<'a>>| {
+            written.as_ref().map_or(Ok(Leaf::default()), |written| Leaf::read(written).map_err(|error| told(&error)))
         };
-        let (data, payload, metadata) = (leaf(head.data)?, leaf(head.payload)?, leaf(head.metadata)?);
+        let (data, payload, metadata) = (leaf(&head.data)?, leaf(&head.payload)?, leaf(&head.metadata)?);
         let data = if head.data.is_some() { data } else { payload };
         Ok(Self { shape, structured, outer, head, text, data, metadata })
     }
@@ -116,7 +117,7 @@ impl<'a> View<'a> {
 
     /// When it is no longer worth handling. A malformed time is none.
     pub(super) fn expires(&self) -> Option<DateTime<Utc>> {
-        self.outer.as_ref().into_iter().chain([&self.head]).find_map(|head| head.expires.text().and_then(time::parse))
+        self.outer.as_deref().into_iter().chain([&self.head]).find_map(|head| head.expires.text().and_then(time::parse))
     }
 
     /// Who published it.
@@ -129,30 +130,40 @@ impl<'a> View<'a> {
         pick(&self.head).text().or_else(|| self.outer.as_ref().and_then(|outer| pick(outer).text()))
     }
 
-    /// The event's data as it was sent: `data`, else `payload`.
-    pub(super) fn data(&self) -> Option<&'a RawValue> {
-        self.head.data.or(self.head.payload)
+    /// The event's data as it was sent, as JSON: `data`, else `payload`.
+    pub(super) fn data(&self) -> Option<&'a str> {
+        self.written_data().map(|written| written.text)
+    }
+
+    /// As [`View::data`].
+    pub(super) fn written_data(&self) -> Option<&Written<'a>> {
+        self.head.data.as_ref().or(self.head.payload.as_ref())
+    }
+
+    /// The event's metadata as it was sent, as JSON.
+    pub(super) fn metadata(&self) -> Option<&'a str> {
+        self.head.metadata.as_ref().map(|written| written.text)
     }
 }
 
 enum Inner<'a> {
-    Raw(&'a RawValue),
+    Raw(&'a str),
     Text(String),
 }
 
 /// What a CloudEvent carries. JSON inside a string is what a sidecar makes of a body without content type.
 fn inner_text<'a>(outer: &Head<'a>) -> Option<Inner<'a>> {
-    if let Some(raw) = outer.data {
+    if let Some(raw) = outer.data.as_ref().map(|written| written.text) {
         let object = |text: &String| text.trim_start().starts_with('{') && is_json(text);
-        let unquoted = || serde_json::from_str::<String>(raw.get()).ok().filter(object);
-        return Some(if raw.get().starts_with('"') { unquoted().map_or(Inner::Raw(raw), Inner::Text) } else { Inner::Raw(raw) });
+        let unquoted = || serde_json::from_str::<String>(raw).ok().filter(object);
+        return Some(if raw.starts_with('"') { unquoted().map_or(Inner::Raw(raw), Inner::Text) } else { Inner::Raw(raw) });
     }
     let bytes = BASE64_STANDARD.decode(outer.data_base64.text()?).ok()?;
     String::from_utf8(bytes).ok().filter(|text| is_json(text)).map(Inner::Text)
 }
 
 fn unwrap<'a>(text: &'a str, structured: bool, outer: Head<'a>) -> Result<View<'a>, String> {
-    match serde_json::from_str::<Head<'a>>(text) {
+    match Head::read(text) {
         Ok(head) => unwrap_with(head, text, structured, outer),
         // A list, a number, a string: it stays as it is, and the schema says what was wanted. What cannot be read at all is found below.
         Err(_) => unwrap_with(Head::default(), text, structured, outer),
@@ -162,11 +173,12 @@ fn unwrap<'a>(text: &'a str, structured: bool, outer: Head<'a>) -> Result<View<'
 /// The inner event where there is one, else bare data.
 fn unwrap_with<'a>(head: Head<'a>, text: &'a str, structured: bool, outer: Head<'a>) -> Result<View<'a>, String> {
     if head.event_type.text().is_some() {
-        return View::new(Shape::Event, structured, Some(outer), head, text);
+        return View::new(Shape::Event, structured, Some(Box::new(outer)), head, text);
     }
-    let data: &RawValue = serde_json::from_str(text).map_err(|error| told(&error))?;
-    let head = Head { data: Some(data).filter(|raw| raw.get() != "null"), ..Head::default() };
-    View::new(Shape::Data, structured, Some(outer), head, text)
+    let data = serde_json::from_str::<&RawValue>(text).map_err(|error| told(&error))?.get();
+    let written = plain::Reader::of(data).written().unwrap_or((data, None));
+    let head = Head { data: Written::unless_null(written), ..Head::default() };
+    View::new(Shape::Data, structured, Some(Box::new(outer)), head, text)
 }
 
 /// The value as text, without a byte order mark.
@@ -181,7 +193,7 @@ fn text_of(value: Option<&[u8]>) -> Result<&str, String> {
 
 fn head_of(text: &str) -> Result<Head<'_>, String> {
     match text.trim_ascii_start().as_bytes().first() {
-        Some(b'{') => serde_json::from_str(text).map_err(|error| told(&error)),
+        Some(b'{') => Head::read(text).map_err(|error| told(&error)),
         Some(b'[') => Err("an array: one record is one event".to_owned()),
         _ if is_json(text) => Err("a JSON value that is no object".to_owned()),
         _ => Err("not JSON".to_owned()),

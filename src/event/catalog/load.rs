@@ -1,12 +1,8 @@
 //! The catalogue's files to a [`Catalog`]: every problem at once, each with file, line, field and what to do.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    fmt, fs, io,
-    path::Path,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, fmt, fs, io, path::Path, sync::Arc};
 
+use hashbrown::HashMap;
 use serde::Deserialize;
 
 use super::{Catalog, EventType, Origin, topics, type_file};

@@ -1,0 +1,295 @@
+//! JSON without anything unusual, read without a tree and without a copy: most events are nothing else.
+//!
+//! What is found here is JSON beyond doubt, and what serde_json would find. Whatever is unusual (a lone surrogate, an exponent, a number
+//! of many digits, a name with an escape, deep nesting, no JSON at all) is left to it: `None` says nothing, only it refuses.
+
+use std::borrow::Cow;
+
+/// Levels of nesting that are read here.
+const DEEPEST: u8 = 16;
+/// Digits that surely fit 64 bits with a sign.
+const INTEGER_DIGITS: usize = 18;
+/// Digits that surely fit a double.
+const DECIMAL_DIGITS: usize = 64;
+
+/// One value.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Plain<'a> {
+    Null,
+    Boolean,
+    Integer(i64),
+    /// A number with a fraction, as it was written.
+    Decimal,
+    /// A string's content, which has no escapes.
+    Text(&'a str),
+    /// A string with escapes, as it was written.
+    Escaped(&'a str),
+    /// As it was written.
+    Array(&'a str),
+    /// As it was written.
+    Object(&'a str),
+}
+
+impl<'a> Plain<'a> {
+    /// The string, where it is one.
+    pub(super) fn text(self) -> Option<Cow<'a, str>> {
+        match self {
+            Self::Text(text) => Some(Cow::Borrowed(text)),
+            Self::Escaped(written) => serde_json::from_str(written).ok().map(Cow::Owned),
+            _ => None,
+        }
+    }
+}
+
+/// A member of an object.
+pub(super) type Member<'a> = (&'a str, Plain<'a>);
+
+/// Members of most objects.
+const MEMBERS: usize = 16;
+/// Of an object with more of them none are kept: they would take many times its text.
+const MOST_MEMBERS: usize = 64;
+
+/// Shows each item of a list in order; `None` where it is no list, where something in it is unusual, or where `each` says so.
+pub(super) fn list<'a>(text: &'a str, each: impl FnMut(Plain<'a>) -> Option<()>) -> Option<()> {
+    let mut reader = Reader::of(text);
+    reader.items(each)?;
+    reader.end()
+}
+
+/// Reads one text from its start to its end.
+pub(super) struct Reader<'a> {
+    text: &'a str,
+    at: usize,
+    /// Levels left.
+    depth: u8,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn of(text: &'a str) -> Self {
+        let mut reader = Self { text, at: 0, depth: DEEPEST };
+        reader.space();
+        reader
+    }
+
+    /// Reads an object: of each member `each` is given the name, and reads the value.
+    pub(super) fn members(&mut self, mut each: impl FnMut(&mut Self, &'a str) -> Option<()>) -> Option<()> {
+        self.expect(b'{')?;
+        self.depth = self.depth.checked_sub(1)?;
+        self.space();
+        let mut goes_on = self.expect(b'}').is_none();
+        while goes_on {
+            self.space();
+            let Plain::Text(name) = self.string()? else { return None };
+            self.space();
+            self.expect(b':')?;
+            self.space();
+            each(self, name)?;
+            goes_on = self.goes_on(b'}')?;
+        }
+        self.depth += 1;
+        Some(())
+    }
+
+    fn items(&mut self, mut each: impl FnMut(Plain<'a>) -> Option<()>) -> Option<()> {
+        self.expect(b'[')?;
+        self.depth = self.depth.checked_sub(1)?;
+        self.space();
+        let mut goes_on = self.expect(b']').is_none();
+        while goes_on {
+            self.space();
+            each(self.value()?)?;
+            goes_on = self.goes_on(b']')?;
+        }
+        self.depth += 1;
+        Some(())
+    }
+
+    /// Reads any value.
+    pub(super) fn value(&mut self) -> Option<Plain<'a>> {
+        let start = self.at;
+        match self.peek()? {
+            b'"' => self.string(),
+            b'{' => {
+                self.members(|reader, _| reader.value().map(|_| ()))?;
+                self.since(start).map(Plain::Object)
+            }
+            b'[' => {
+                self.items(|_| Some(()))?;
+                self.since(start).map(Plain::Array)
+            }
+            b'n' => self.word("null", Plain::Null),
+            b't' => self.word("true", Plain::Boolean),
+            b'f' => self.word("false", Plain::Boolean),
+            _ => self.number(),
+        }
+    }
+
+    /// Reads any value, as it was written; of an object that is not too large its members as well.
+    pub(super) fn written(&mut self) -> Option<(&'a str, Option<Vec<Member<'a>>>)> {
+        let start = self.at;
+        let mut members = None;
+        if self.peek()? == b'{' {
+            let mut kept = Vec::with_capacity(MEMBERS);
+            let mut count = 0;
+            self.members(|reader, name| {
+                let value = reader.value()?;
+                count += 1;
+                if count <= MOST_MEMBERS {
+                    kept.push((name, value));
+                }
+                Some(())
+            })?;
+            members = Some(kept).filter(|_| count <= MOST_MEMBERS);
+        } else {
+            self.value()?;
+        }
+        Some((self.since(start)?, members))
+    }
+
+    /// Nothing follows.
+    pub(super) fn end(mut self) -> Option<()> {
+        self.space();
+        (self.at == self.text.len()).then_some(())
+    }
+
+    fn peek(&self) -> Option<u8> {
+        self.text.as_bytes().get(self.at).copied()
+    }
+
+    fn expect(&mut self, byte: u8) -> Option<()> {
+        let found = self.peek()? == byte;
+        self.at += usize::from(found);
+        found.then_some(())
+    }
+
+    fn space(&mut self) {
+        while matches!(self.peek(), Some(b' ' | b'\n' | b'\r' | b'\t')) {
+            self.at += 1;
+        }
+    }
+
+    fn since(&self, start: usize) -> Option<&'a str> {
+        self.text.get(start..self.at)
+    }
+
+    /// Whether a comma follows and not the end.
+    fn goes_on(&mut self, end: u8) -> Option<bool> {
+        self.space();
+        let found = self.peek()?;
+        self.at += 1;
+        (found == b',' || found == end).then_some(found == b',')
+    }
+
+    fn word(&mut self, word: &str, value: Plain<'a>) -> Option<Plain<'a>> {
+        let found = self.text.as_bytes().get(self.at..)?.starts_with(word.as_bytes());
+        self.at += word.len();
+        found.then_some(value)
+    }
+
+    fn digits(&mut self) -> usize {
+        let start = self.at;
+        while matches!(self.peek(), Some(b'0'..=b'9')) {
+            self.at += 1;
+        }
+        self.at - start
+    }
+
+    fn number(&mut self) -> Option<Plain<'a>> {
+        let start = self.at;
+        let negative = self.expect(b'-').is_some();
+        let first = self.peek();
+        let whole = self.digits();
+        let zero = first == Some(b'0');
+        if whole == 0 || whole > 1 && zero || whole > DECIMAL_DIGITS {
+            return None;
+        }
+        match self.peek() {
+            Some(b'.') => {
+                self.at += 1;
+                let decimals = self.digits();
+                let plain = decimals > 0 && decimals <= DECIMAL_DIGITS && !matches!(self.peek(), Some(b'e' | b'E'));
+                plain.then_some(Plain::Decimal)
+            }
+            Some(b'e' | b'E') => None,
+            // -0 is a double.
+            _ if whole > INTEGER_DIGITS || negative && zero => None,
+            _ => self.since(start)?.parse().ok().map(Plain::Integer),
+        }
+    }
+
+    fn string(&mut self) -> Option<Plain<'a>> {
+        self.expect(b'"')?;
+        let start = self.at;
+        self.at += ordinary(self.text.as_bytes().get(start..)?);
+        if self.peek()? != b'"' {
+            return self.escaped(start - 1);
+        }
+        let text = self.since(start)?;
+        self.at += 1;
+        Some(Plain::Text(text))
+    }
+
+    /// The rest of a string, from its first escape on.
+    #[cold]
+    fn escaped(&mut self, start: usize) -> Option<Plain<'a>> {
+        loop {
+            match self.peek()? {
+                b'"' => break,
+                b'\\' => self.escape()?,
+                // A control character.
+                _ => return None,
+            }
+            self.at += ordinary(self.text.as_bytes().get(self.at..)?);
+        }
+        self.at += 1;
+        self.since(start).map(Plain::Escaped)
+    }
+
+    /// One escape, or two that are one character.
+    fn escape(&mut self) -> Option<()> {
+        self.at += 2;
+        match self.text.as_bytes().get(self.at - 1)? {
+            b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => Some(()),
+            b'u' => match self.unit()? {
+                0xD800..0xDC00 => {
+                    self.expect(b'\\')?;
+                    self.expect(b'u')?;
+                    (0xDC00..0xE000).contains(&self.unit()?).then_some(())
+                }
+                0xDC00..0xE000 => None,
+                _ => Some(()),
+            },
+            _ => None,
+        }
+    }
+
+    fn unit(&mut self) -> Option<u32> {
+        let digits = self.text.get(self.at..self.at + 4).filter(|digits| !digits.starts_with('+'))?;
+        self.at += 4;
+        u32::from_str_radix(digits, 16).ok()
+    }
+}
+
+/// How many bytes stand before the first quote, backslash or control character: eight at a time, each byte of a word by itself.
+fn ordinary(bytes: &[u8]) -> usize {
+    const ONES: u64 = u64::MAX / 255;
+    const TOPS: u64 = ONES << 7;
+    let (eights, rest) = bytes.as_chunks::<8>();
+    for (index, eight) in eights.iter().enumerate() {
+        let word = u64::from_le_bytes(*eight);
+        let (quote, backslash) = (word ^ (ONES * u64::from(b'"')), word ^ (ONES * u64::from(b'\\')));
+        // The lowest byte that is marked is right; a borrow may mark others above it. A byte of another script has its top bit set.
+        let below =
+            word.wrapping_sub(ONES * u64::from(b' ')) | quote.wrapping_sub(ONES) & !quote | backslash.wrapping_sub(ONES) & !backslash;
+        let marked = below & !word & TOPS;
+        if marked != 0 {
+            return index * 8 + marked.trailing_zeros() as usize / 8;
+        }
+    }
+    let before = |byte: &&u8| !matches!(byte, b'"' | b'\\' | 0..b' ');
+    eights.len() * 8 + rest.iter().take_while(before).count()
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests;
