@@ -12,6 +12,7 @@
 //!   shared pointer, so a record is `Send` but not `Sync`.
 
 use std::{
+    cell::Cell,
     ffi::{CStr, c_char, c_void},
     marker::PhantomData,
     ptr::{self, NonNull},
@@ -106,14 +107,14 @@ impl<C: ConsumerContext + 'static> Queue<C> {
         // SAFETY: the handle is alive; a record that is returned is ours.
         let first = unsafe { sys::rd_kafka_consume_queue(self.queue.as_ptr(), ms) };
         let Some(first) = NonNull::new(first) else { return };
-        into.push(Message(first));
+        into.push(Message::new(first));
         let mut rest: Vec<*mut sys::rd_kafka_message_t> = Vec::with_capacity(max.saturating_sub(1));
         // SAFETY: room for `capacity` pointers, of which the call writes the first `count`; each is ours.
         unsafe {
             let count = sys::rd_kafka_consume_batch_queue(self.queue.as_ptr(), 0, rest.as_mut_ptr(), rest.capacity());
             rest.set_len(usize::try_from(count).unwrap_or(0));
         }
-        into.extend(rest.into_iter().filter_map(NonNull::new).map(Message));
+        into.extend(rest.into_iter().filter_map(NonNull::new).map(Message::new));
     }
 }
 
@@ -125,15 +126,23 @@ impl<C: ConsumerContext + 'static> Drop for Queue<C> {
 }
 
 /// One record, or one error about a partition, in librdkafka's memory. Valid only while its client lives: [`Batch`] sees to that.
-pub(super) struct Message(NonNull<sys::rd_kafka_message_t>);
+pub(super) struct Message {
+    record: NonNull<sys::rd_kafka_message_t>,
+    /// Known to have no headers: librdkafka forgets that, and allocates each time that it is asked.
+    bare: Cell<bool>,
+}
 
 // SAFETY: see the file's head: ours alone, immutable but for its headers, destroyable from any thread.
 unsafe impl Send for Message {}
 
 impl Message {
+    fn new(record: NonNull<sys::rd_kafka_message_t>) -> Self {
+        Self { record, bare: Cell::new(false) }
+    }
+
     fn raw(&self) -> &sys::rd_kafka_message_t {
         // SAFETY: ours until dropped.
-        unsafe { self.0.as_ref() }
+        unsafe { self.record.as_ref() }
     }
 
     /// The error that stands in a record's place.
@@ -164,7 +173,7 @@ impl Message {
 impl Drop for Message {
     fn drop(&mut self) {
         // SAFETY: ours, given back once.
-        unsafe { sys::rd_kafka_message_destroy(self.0.as_ptr()) };
+        unsafe { sys::rd_kafka_message_destroy(self.record.as_ptr()) };
     }
 }
 
@@ -185,7 +194,7 @@ impl RawRecord for Message {
     fn timestamp(&self) -> Option<i64> {
         let mut kind = sys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
         // SAFETY: the record is ours; the kind is written by the call.
-        let timestamp = unsafe { sys::rd_kafka_message_timestamp(self.0.as_ptr(), &mut kind) };
+        let timestamp = unsafe { sys::rd_kafka_message_timestamp(self.record.as_ptr(), &mut kind) };
         (kind != sys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE && timestamp >= 0).then_some(timestamp)
     }
 
@@ -200,10 +209,13 @@ impl RawRecord for Message {
     }
 
     fn headers(&self, each: &mut dyn FnMut(&str, Option<&[u8]>)) {
+        if self.bare.get() {
+            return;
+        }
         let mut headers = ptr::null_mut();
         // SAFETY: the record is ours and used by one thread at a time; the list found belongs to it.
-        if code(unsafe { sys::rd_kafka_message_headers(self.0.as_ptr(), &mut headers) }).is_err() {
-            return;
+        if code(unsafe { sys::rd_kafka_message_headers(self.record.as_ptr(), &mut headers) }).is_err() {
+            return self.bare.set(true);
         }
         for index in 0.. {
             let (mut name, mut value, mut len): (*const c_char, *const c_void, usize) = (ptr::null(), ptr::null(), 0);
