@@ -1,12 +1,13 @@
 //! The store in this process: nothing to install, bounded, gone with the process.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    collections::{BTreeMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use futures_util::future::{BoxFuture, FutureExt, ready};
+use hashbrown::{HashMap, HashSet};
 use tokio::time::Instant;
 
 use crate::{

@@ -121,16 +121,14 @@ impl Ledger {
     /// Positions of `members` by shard; empty shards are left out.
     pub(super) fn by_shard(&self, members: &[Member]) -> Vec<(u64, Vec<usize>)> {
         let shards = self.geometry().shards;
-        let mut groups: Vec<(u64, Vec<usize>)> = Vec::new();
-        let mut at = HashMap::new();
+        let mut groups: Vec<(u64, Vec<usize>)> = (0..shards).map(|shard| (shard, Vec::new())).collect();
         for (index, member) in members.iter().enumerate() {
-            let shard = member.user % shards;
-            let group = *at.entry(shard).or_insert_with(|| {
-                groups.push((shard, Vec::new()));
-                groups.len() - 1
-            });
-            groups[group].1.push(index);
+            // Below `shards`, which is at most 4096.
+            if let Some((_, group)) = usize::try_from(member.user % shards).ok().and_then(|shard| groups.get_mut(shard)) {
+                group.push(index);
+            }
         }
+        groups.retain(|(_, group)| !group.is_empty());
         groups
     }
 
