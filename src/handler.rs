@@ -20,7 +20,7 @@ pub struct Run {
     /// Fencing token: grows with every owner of the partition. A store that remembers the highest it saw can refuse a woken zombie.
     pub epoch: u64,
     /// Set when the partition is gone or the shutdown's deadline has passed: nobody waits for the answer any more.
-    pub cancelled: CancellationToken,
+    pub cancelled: Arc<CancellationToken>,
 }
 
 impl Run {

@@ -7,11 +7,12 @@ use tokio::time::Instant;
 use super::{
     dead,
     guard::NoAnswer,
+    intake::Hint,
     io::Io,
     lane::{LaneId, Stage},
     meters::TypeId,
     partition::Partition,
-    ports::Check,
+    ports::{Check, EventRecord},
     subject::Subject,
     work::{Part, PartState, Verdict, Work},
 };
@@ -22,7 +23,7 @@ use crate::{
 };
 
 /// Heads asked for in one exchange.
-const BATCH: usize = 512;
+pub(super) const BATCH: usize = 512;
 /// An id at work in another lane is asked for again after this long.
 const TWIN_PAUSE: Duration = Duration::from_millis(20);
 
@@ -41,8 +42,8 @@ impl Partition {
     /// Sends the next ledger check, if none is under way.
     pub(super) fn start_check(&mut self) {
         let now = Instant::now();
-        if self.checking || self.ready.is_empty() || !self.may_run(now) {
-            self.stalled |= !self.ready.is_empty() && !self.checking;
+        if self.checking > 0 || self.ready.is_empty() || !self.may_run(now) {
+            self.stalled |= !self.ready.is_empty() && self.checking == 0;
             return;
         }
         let (mut lanes, mut counted, mut check) = (Vec::new(), Vec::new(), Check::default());
@@ -71,7 +72,7 @@ impl Partition {
         if lanes.is_empty() {
             return;
         }
-        self.checking = true;
+        self.checking = lanes.len();
         let (shared, mark) = (Arc::clone(&self.shared), check.mark);
         // Bypassing: Kafka's assignment alone decides; no ledger, no mark.
         let Some(held) = self.held().cloned() else {
@@ -141,7 +142,9 @@ impl Partition {
     /// A record at its turn: work for its handlers or the DLQ; or what settles without a run: expired, unrouted, skipped.
     fn begin(&mut self, record: Record, now: Instant) -> Result<Box<Work>, (i64, Settled, TypeId)> {
         let offset = record.offset();
-        let hint = self.hints.remove(&offset);
+        // Both are nearly always empty, and this is the way of every event.
+        let hint = (!self.hints.is_empty()).then(|| self.hints.remove(&offset)).flatten();
+        let known = (!self.remembered.is_empty()).then(|| self.remembered.remove(&offset)).flatten();
         let subject = self.shared.decode(record);
         let kind = self.meters.type_of(self.shared.label(&subject));
         let parts = match &subject {
@@ -157,9 +160,7 @@ impl Partition {
             }
         };
         let member = self.shared.identify(&subject);
-        let store_ms = self.shared.keeper.store_ms(now);
         let is_event = matches!(subject, Subject::Event(_));
-        let schedule = self.shared.schedules.schedule_for(subject.event_type().unwrap_or_default());
         let mut work = Box::new(Work {
             offset,
             kind,
@@ -178,12 +179,10 @@ impl Partition {
             admission: None,
         });
         // Another event's record at this offset (a recreated topic) is ignored.
-        if let Some(known) = self.remembered.remove(&offset).filter(|known| known.id == member.id) {
-            work.restore(&known, |due_ms| now + remaining(due_ms, store_ms, schedule));
-        }
-        if let Some(hint) = hint.filter(|_| is_event) {
-            let due = now + remaining(hint.due_ms.unwrap_or_default(), self.shared.clock.now_ms(), schedule);
-            work.restore_attempts(hint.attempts, due, store_ms);
+        let known = known.filter(|known| known.id == member.id);
+        let hint = hint.filter(|_| is_event);
+        if known.is_some() || hint.is_some() {
+            self.restore(&mut work, known.as_ref(), hint, now);
         }
         if is_event && work.parts.is_empty() {
             return Err((offset, Settled::Unrouted, kind));
@@ -191,11 +190,24 @@ impl Partition {
         Ok(work)
     }
 
+    /// Takes up what store and commit map remember of a head.
+    fn restore(&self, work: &mut Work, known: Option<&EventRecord>, hint: Option<Hint>, now: Instant) {
+        let store_ms = self.shared.keeper.store_ms(now);
+        let schedule = self.shared.schedules.schedule_for(work.subject.event_type().unwrap_or_default());
+        if let Some(known) = known {
+            work.restore(known, |due_ms| now + remaining(due_ms, store_ms, schedule));
+        }
+        if let Some(hint) = hint {
+            let due = now + remaining(hint.due_ms.unwrap_or_default(), self.shared.clock.now_ms(), schedule);
+            work.restore_attempts(hint.attempts, due, store_ms);
+        }
+    }
+
     /// One part per handler that the event goes to; a redriven event goes to the handlers that had given it up, alone.
     fn parts_of(&self, event: &Event) -> Vec<Part> {
         let bindings = self.shared.registry.bindings();
         let fresh = |handler: usize| Part {
-            name: Arc::clone(&bindings[handler].name),
+            name: Arc::clone(&self.names[handler]),
             handler: Some(handler),
             attempts: 0,
             state: PartState::Pending,
@@ -217,7 +229,7 @@ impl Partition {
     }
 
     pub(super) fn on_checked(&mut self, checked: Checked) {
-        self.checking = false;
+        self.checking = 0;
         let known = match checked.result {
             Ok(known) if self.is_current(checked.epoch) => known,
             Err(NoAnswer::Bypassed) if self.is_current(checked.epoch) => vec![false; checked.lanes.len()],
@@ -242,14 +254,13 @@ impl Partition {
                 // It became due while the store took its time.
                 self.make_ready(id);
             } else {
-                self.route(id);
+                self.route(id, now);
             }
         }
     }
 
     /// Sends a checked head where its verdict says.
-    fn route(&mut self, id: LaneId) {
-        let now = Instant::now();
+    fn route(&mut self, id: LaneId, now: Instant) {
         let Some(work) = &self.lanes[id].work else { return };
         match work.verdict(now) {
             Verdict::Run => self.queue_runs(id, now),

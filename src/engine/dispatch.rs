@@ -35,6 +35,8 @@ pub(super) struct RunDone {
     pub(super) handler: usize,
     pub(super) outcome: Outcome,
     pub(super) took: Duration,
+    /// When.
+    pub(super) at: Instant,
 }
 
 /// One handler's heads of one kind that wait for permits.
@@ -144,11 +146,11 @@ impl Partition {
                 let Some(run) = self.run_of(id, part) else { continue };
                 match self.start_run(id, part, handler, run, permit) {
                     Started::Goes => {}
-                    Started::Ended { done, permit, at } => {
+                    Started::Ended { done, permit } => {
+                        self.more_runs = done.at >= until;
                         self.on_run(done);
                         // The next run may have it: nobody was let wait for longer than this.
                         self.queues.queues[number].granted = Some(permit);
-                        self.more_runs = at >= until;
                     }
                 }
             }
@@ -171,7 +173,7 @@ impl Partition {
             // Never lower than what handlers have seen.
             LeaseState::Asking | LeaseState::Gone => self.map_epoch,
         };
-        Some(Run { event: Arc::clone(event), attempt: work.parts[part].attempts + 1, epoch, cancelled: self.cancelled.clone() })
+        Some(Run { event: Arc::clone(event), attempt: work.parts[part].attempts + 1, epoch, cancelled: Arc::clone(&self.cancelled) })
     }
 
     /// Begins a run. Many end without waiting for anything: those need no place among the runs that go on, and no time limit.
@@ -179,12 +181,11 @@ impl Partition {
         let binding = &self.shared.registry.bindings()[handler];
         let (call, limit) = (Arc::clone(&binding.handler), binding.timeout);
         let started = Instant::now();
-        let done = move |outcome, at: Instant| RunDone { lane, part, handler, outcome, took: at - started };
+        let done = move |outcome, at: Instant| RunDone { lane, part, handler, outcome, took: at - started, at };
         let mut answer = match catch_unwind(AssertUnwindSafe(|| call.handle_boxed(run))) {
             Ok(answer) => answer,
             Err(panic) => {
-                let at = Instant::now();
-                return Started::Ended { done: done(Outcome::Panicked(panic_message(&*panic)), at), permit, at };
+                return Started::Ended { done: done(Outcome::Panicked(panic_message(&*panic)), Instant::now()), permit };
             }
         };
         // Whoever goes on is polled again, with a waker, before the partition waits.
@@ -202,8 +203,7 @@ impl Partition {
                 return Started::Goes;
             }
         };
-        let at = Instant::now();
-        Started::Ended { done: done(outcome, at), permit, at }
+        Started::Ended { done: done(outcome, Instant::now()), permit }
     }
 }
 
@@ -212,7 +212,7 @@ enum Started {
     /// It waits for something.
     Goes,
     /// It has ended already.
-    Ended { done: RunDone, permit: Permit, at: Instant },
+    Ended { done: RunDone, permit: Permit },
 }
 
 /// The rest of a run, up to its time limit.

@@ -151,7 +151,7 @@ impl Partition {
 
     /// Whether everything that has ended is written down.
     pub(super) fn written(&self) -> bool {
-        self.to_save.is_empty() && !self.saving && self.to_finish.is_empty() && !self.finishing
+        self.to_save.is_empty() && !self.saving && self.to_finish.is_empty() && self.finishing == 0
     }
 
     /// Moves a drain on: runs end, then the final commit, then the end.
@@ -201,7 +201,7 @@ impl Partition {
         let finished: Vec<_> = self.lanes.iter().filter(|(_, lane)| lane.stage == Stage::Finishing).map(|(id, _)| id).collect();
         self.to_finish.clear();
         for id in finished {
-            self.settle_finished(id);
+            self.settle_finished(id, Instant::now());
         }
         if let Mode::Draining(drain) = &mut self.mode {
             drain.committed = Some(None);
@@ -242,7 +242,8 @@ impl Partition {
         self.queues = Queues::new(self.shared.registry.bindings().len());
         self.io = FuturesUnordered::new();
         self.timer = super::timer::Timer::default();
-        (self.checking, self.saving, self.finishing, self.refetching, self.committing) = (false, false, false, false, false);
+        (self.checking, self.finishing) = (0, 0);
+        (self.saving, self.refetching, self.committing) = (false, false, false);
         self.burying = 0;
         self.ready.clear();
         self.twins.clear();

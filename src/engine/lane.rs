@@ -1,7 +1,8 @@
 //! Lanes: one user's events in one partition, in offset order, one at a time.
 
-use std::collections::{HashMap, VecDeque};
+use std::{collections::VecDeque, hash::BuildHasher as _};
 
+use hashbrown::{DefaultHashBuilder, HashTable};
 use slab::Slab;
 
 use super::{ports::Member, work::Work};
@@ -71,8 +72,8 @@ pub(super) enum Stage {
 /// One user's queue in one partition.
 #[derive(Debug)]
 pub(super) struct Lane {
-    /// What finds it again; `None`: a record without key and user has a lane of its own.
-    key: Option<Box<[u8]>>,
+    /// What finds it again, with its hash; `None`: a record without key and user has a lane of its own.
+    key: Option<(u64, Box<[u8]>)>,
     /// The head, once its turn has come; taken out of `queue`.
     pub(super) work: Option<Box<Work>>,
     /// Events after the head, whole.
@@ -140,24 +141,35 @@ impl Lane {
     }
 }
 
+/// Queues of lanes that are gone, kept for the next ones: nearly every event of a quiet user makes a lane.
+const SPARE: usize = 512;
+/// A queue that grew beyond this is not kept.
+const SPARE_EVENTS: usize = 16;
+
 /// Every lane of a partition that holds an event.
 #[derive(Debug, Default)]
 pub(super) struct Lanes {
     lanes: Slab<Lane>,
-    by_key: HashMap<Box<[u8]>, LaneId>,
+    /// By key; seeded, so that nobody can choose keys that fall into one place.
+    by_key: HashTable<LaneId>,
+    hasher: DefaultHashBuilder,
+    spare: Vec<VecDeque<Record>>,
 }
 
 impl Lanes {
     /// The lane of `key`, made where it is missing; `None`: a new lane of its own.
     pub(super) fn of(&mut self, key: Option<&[u8]>) -> LaneId {
-        if let Some(&id) = key.and_then(|key| self.by_key.get(key)) {
+        let hashed = key.map(|key| (self.hasher.hash_one(key), key));
+        let Self { lanes, by_key, .. } = self;
+        let found =
+            hashed.and_then(|(hash, key)| by_key.find(hash, |&id| lanes[id].key.as_ref().is_some_and(|(_, known)| **known == *key)));
+        if let Some(&id) = found {
             return id;
         }
-        let key: Option<Box<[u8]>> = key.map(Into::into);
         let id = self.lanes.insert(Lane {
-            key: key.clone(),
+            key: hashed.map(|(hash, key)| (hash, key.into())),
             work: None,
-            queue: VecDeque::new(),
+            queue: self.spare.pop().unwrap_or_default(),
             stubs: VecDeque::new(),
             stub_user: StubUser::Nobody,
             queued_bytes: 0,
@@ -165,16 +177,21 @@ impl Lanes {
             overflowing: false,
             to_save: false,
         });
-        if let Some(key) = key {
-            self.by_key.insert(key, id);
+        if let Some((hash, _)) = hashed {
+            let lanes = &self.lanes;
+            self.by_key.insert_unique(hash, id, |&id| lanes[id].key.as_ref().map_or(0, |(hash, _)| *hash));
         }
         id
     }
 
     /// Forgets a lane that holds nothing.
     pub(super) fn remove(&mut self, id: LaneId) {
-        if let Some(key) = self.lanes.remove(id).key {
-            self.by_key.remove(&key);
+        let Lane { key, queue, .. } = self.lanes.remove(id);
+        if let Some(place) = key.and_then(|(hash, _)| self.by_key.find_entry(hash, |&found| found == id).ok()) {
+            place.remove();
+        }
+        if self.spare.len() < SPARE && queue.is_empty() && (1..=SPARE_EVENTS).contains(&queue.capacity()) {
+            self.spare.push(queue);
         }
     }
 

@@ -93,33 +93,34 @@ impl Permits {
 const AT_WORK_PARTS: usize = 16;
 
 /// Identities at work in this process: a second copy in another lane waits and asks the ledger again.
-#[derive(Debug, Clone, Default)]
-pub(super) struct AtWork(Arc<[Mutex<Identities>; AT_WORK_PARTS]>);
+#[derive(Debug, Default)]
+pub(super) struct AtWork([Arc<Mutex<Identities>>; AT_WORK_PARTS]);
 
 type Identities = HashSet<[u8; 16], ByIdentity>;
 
 /// One identity at work; dropping it lets the next copy ask.
 #[derive(Debug)]
 pub(super) struct AtWorkGuard {
-    set: AtWork,
+    part: Arc<Mutex<Identities>>,
     id: [u8; 16],
 }
 
 impl AtWork {
     /// Enters `id`; `None`: it is at work already.
     pub(super) fn enter(&self, id: [u8; 16]) -> Option<AtWorkGuard> {
-        self.lock(id).insert(id).then(|| AtWorkGuard { set: self.clone(), id })
+        let part = &self.0[usize::from(id[0]) % AT_WORK_PARTS];
+        lock(part).insert(id).then(|| AtWorkGuard { part: Arc::clone(part), id })
     }
+}
 
-    fn lock(&self, id: [u8; 16]) -> MutexGuard<'_, Identities> {
-        // A set is never left half-changed, so a poisoned lock holds a good one.
-        self.0[usize::from(id[0]) % AT_WORK_PARTS].lock().unwrap_or_else(PoisonError::into_inner)
-    }
+/// A set is never left half-changed, so a poisoned lock holds a good one.
+fn lock(part: &Mutex<Identities>) -> MutexGuard<'_, Identities> {
+    part.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Drop for AtWorkGuard {
     fn drop(&mut self) {
-        self.set.lock(self.id).remove(&self.id);
+        lock(&self.part).remove(&self.id);
     }
 }
 

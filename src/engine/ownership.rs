@@ -241,7 +241,7 @@ impl Partition {
 
     /// Gives a lease back that was not proved to be ours, once nothing goes on under it.
     pub(super) fn advance_yield(&mut self) {
-        let under_way = !self.runs.is_empty() || self.burying > 0 || self.checking || !self.written();
+        let under_way = !self.runs.is_empty() || self.burying > 0 || self.checking > 0 || !self.written();
         if !self.yielding || under_way || !matches!(self.mode, Mode::Running) {
             return;
         }

@@ -13,7 +13,7 @@ use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Shared,
+    Shared, check,
     dispatch::{Queues, RunDone},
     drain::Mode,
     intake::Hint,
@@ -34,7 +34,10 @@ use crate::{
 /// One assigned partition.
 pub(super) struct Partition {
     pub(super) shared: Arc<Shared>,
+    /// With a topic name of its own: every record counts its references, and other partitions are other threads'.
     pub(super) id: TopicPartition,
+    /// Each handler's name, for the same reason.
+    pub(super) names: Box<[Arc<str>]>,
     pub(super) gate: Arc<Gate>,
     /// Where this assignment began: everything below is settled.
     pub(super) start: i64,
@@ -72,7 +75,8 @@ pub(super) struct Partition {
     /// Lanes whose id is at work in another lane: they ask again.
     pub(super) twins: Vec<LaneId>,
     pub(super) twins_ask_at: Option<Instant>,
-    pub(super) checking: bool,
+    /// Heads in the ledger check that is under way.
+    pub(super) checking: usize,
     pub(super) queues: Queues,
     /// Something may run, but not before the lease is renewed.
     pub(super) stalled: bool,
@@ -89,7 +93,8 @@ pub(super) struct Partition {
     /// A dead letter that is refused now is the next owner's.
     pub(super) last_letters: CancellationToken,
     pub(super) to_finish: Vec<LaneId>,
-    pub(super) finishing: bool,
+    /// Heads whose verdicts are being written.
+    pub(super) finishing: usize,
     /// Settled events whose exceptional record goes when a commit covers them.
     pub(super) removable: VecDeque<i64>,
     /// One has, up to here.
@@ -108,12 +113,14 @@ pub(super) struct Partition {
     pub(super) heads_before: Vec<Head>,
     pub(super) last_commit: Instant,
 
+    /// The wall clock, milliseconds since 1970, as of this step: for the ages of many events at once.
+    pub(super) wall_ms: i64,
     pub(super) io: FuturesUnordered<BoxFuture<'static, Io>>,
     pub(super) meters: Meters,
     pub(super) counts: Counts,
     pub(super) rng: fastrand::Rng,
     /// Told to every run: nobody waits for it any more.
-    pub(super) cancelled: CancellationToken,
+    pub(super) cancelled: Arc<CancellationToken>,
     pub(super) reported: Counts,
 }
 
@@ -124,11 +131,14 @@ impl Partition {
         let first_commit = assignment.committed.is_none();
         let rng = shared.fork_rng();
         let queues = Queues::new(shared.registry.bindings().len());
+        let names = shared.registry.bindings().iter().map(|binding| Arc::from(&*binding.name)).collect();
+        let id = TopicPartition::new(&*assignment.partition.topic, assignment.partition.partition);
         Self {
             tracker: Tracker::with_rules(assignment.start, map, shared.rules.progress),
             owner: shared.new_owner(),
             meters: Meters::new(Arc::clone(&shared), &assignment.partition),
-            id: assignment.partition,
+            id,
+            names,
             gate: assignment.gate,
             start: assignment.start,
             log_start: assignment.log_start,
@@ -150,7 +160,7 @@ impl Partition {
             ready: VecDeque::new(),
             twins: Vec::new(),
             twins_ask_at: None,
-            checking: false,
+            checking: 0,
             queues,
             stalled: false,
             more_runs: false,
@@ -163,7 +173,7 @@ impl Partition {
             burying: 0,
             last_letters: CancellationToken::new(),
             to_finish: Vec::new(),
-            finishing: false,
+            finishing: 0,
             removable: VecDeque::new(),
             sweep_to: None,
             to_refetch: VecDeque::new(),
@@ -175,10 +185,11 @@ impl Partition {
             commit_now: first_commit,
             heads_before: Vec::new(),
             last_commit: Instant::now(),
+            wall_ms: 0,
             io: FuturesUnordered::new(),
             counts: Counts::default(),
             rng,
-            cancelled: CancellationToken::new(),
+            cancelled: Arc::default(),
             reported: Counts::default(),
             shared,
         }
@@ -198,7 +209,7 @@ impl Partition {
                 LeaseState::Held(held) => Some(Arc::clone(held)),
                 LeaseState::Asking | LeaseState::Gone => None,
             };
-            let reading = self.inbox_open && self.mode.reads();
+            let reading = self.inbox_open && self.mode.reads() && self.heads_at_store() < check::BATCH;
             // Biased: what frees memory comes before what takes more of it.
             tokio::select! {
                 biased;
@@ -222,6 +233,7 @@ impl Partition {
 
     /// Starts whatever can be started without waiting.
     fn advance(&mut self) {
+        self.see_clock();
         if self.mode.works() {
             self.start_check();
             self.start_refetch();
@@ -233,6 +245,7 @@ impl Partition {
         self.start_commit();
         self.advance_yield();
         self.advance_drain();
+        self.meters.flush();
     }
 
     fn next_wake(&self) -> Option<Instant> {
@@ -242,10 +255,16 @@ impl Partition {
         [self.timer.next(), self.bury_again_at, self.twins_ask_at, stalled, drain].into_iter().flatten().min()
     }
 
+    /// Heads that nothing but the store keeps: beyond a full exchange of them, what is read would only wait, and grow cold. Heads that run
+    /// or wait for a retry are not among them: behind those the log is searched for other users' events.
+    fn heads_at_store(&self) -> usize {
+        self.ready.len() + self.checking + self.to_finish.len() + self.finishing
+    }
+
     /// Whether one step of `advance` has left work for an earlier one: the next round must not wait for anything.
     fn has_more(&self) -> bool {
         let may_run = self.mode.works() && self.may_run(Instant::now());
-        let check = !self.ready.is_empty() && !self.checking;
+        let check = !self.ready.is_empty() && self.checking == 0;
         let bury = !self.to_bury.is_empty() && self.bury_again_at.is_none();
         let save = !self.to_save.is_empty() && !self.saving && self.may_write();
         save || may_run && (check || bury || self.more_runs)
@@ -270,7 +289,12 @@ impl Partition {
         self.stalled = false;
     }
 
+    fn see_clock(&mut self) {
+        self.wall_ms = self.shared.clock.now().timestamp_millis();
+    }
+
     fn on_io(&mut self, io: Io) {
+        self.see_clock();
         match io {
             Io::Leased(leased) => self.on_leased(leased),
             Io::Checked(checked) => self.on_checked(checked),

@@ -26,15 +26,15 @@ const NOTE_AFTER: Duration = Duration::from_millis(20);
 impl Partition {
     /// A run ended: notes it, and goes on when the event's other runs have ended too.
     pub(super) fn on_run(&mut self, done: RunDone) {
-        let now = Instant::now();
-        let store_ms = self.shared.keeper.store_ms(now);
+        let now = done.at;
         let Some(work) = self.lanes[done.lane].work.as_mut() else { return };
         self.meters.ran(work.kind, done.handler, &done.outcome, done.took);
-        let schedule = self.shared.schedules.schedule_for(work.subject.event_type().unwrap_or_default());
         let failure = failure_text(&done.outcome);
         let failed = !matches!(done.outcome, Outcome::Answered(Ok(_)));
-        let answer = Answer { outcome: done.outcome, schedule, now, store_ms };
-        let delay = work.answered(done.part, answer, &mut self.rng);
+        let schedule = self.shared.schedules.schedule_for(work.subject.event_type().unwrap_or_default());
+        // Of a failure alone the store is told when it was.
+        let store_ms = if failed { self.shared.keeper.store_ms(now) } else { 0 };
+        let delay = work.answered(done.part, Answer { outcome: done.outcome, schedule, now, store_ms }, &mut self.rng);
         if let Some(delay) = delay {
             let (handler, label) = (&self.shared.registry.bindings()[done.handler], self.meters.label(work.kind));
             self.shared.metrics.retries_scheduled.with_label_values(&[&*handler.name, label]).inc();
@@ -101,13 +101,13 @@ impl Partition {
         if self.shared.rules.ledger_before_settle {
             self.to_finish.push(id);
         } else {
-            self.settle_finished(id);
+            self.settle_finished(id, Instant::now());
         }
     }
 
     /// Sends the next verdicts, if none are under way; only under a valid lease (!).
     pub(super) fn start_finish(&mut self) {
-        if self.finishing || self.to_finish.is_empty() {
+        if self.finishing > 0 || self.to_finish.is_empty() {
             return;
         }
         if !self.may_write() {
@@ -128,7 +128,7 @@ impl Partition {
         if lanes.is_empty() {
             return;
         }
-        self.finishing = true;
+        self.finishing = lanes.len();
         let members: Vec<Member> = lanes.iter().filter_map(|&id| self.lanes[id].work.as_ref().map(|work| work.member)).collect();
         let shared = Arc::clone(&self.shared);
         self.io.push(Box::pin(async move {
@@ -143,7 +143,7 @@ impl Partition {
     }
 
     pub(super) fn on_finished(&mut self, lanes: Vec<LaneId>, result: Result<usize, NoAnswer>, epoch: u64) {
-        self.finishing = false;
+        self.finishing = 0;
         match result {
             Err(NoAnswer::Fenced) => {
                 // Written again under the next lease.
@@ -155,16 +155,17 @@ impl Partition {
             }
             Ok(_) | Err(NoAnswer::Bypassed) => {}
         }
+        let now = Instant::now();
         for id in lanes {
-            self.settle_finished(id);
+            self.settle_finished(id, now);
         }
     }
 
     /// Settles a head whose handlers are all through.
-    pub(super) fn settle_finished(&mut self, id: LaneId) {
+    pub(super) fn settle_finished(&mut self, id: LaneId, now: Instant) {
         let lane = self.lanes.get(id).filter(|lane| lane.stage == Stage::Finishing);
         let Some(work) = lane.and_then(|lane| lane.work.as_ref()) else { return };
-        let settled = match work.verdict(Instant::now()) {
+        let settled = match work.verdict(now) {
             Verdict::Dead => Settled::Dead(Cause::of(work).reason),
             Verdict::Finished { effect: false } => Settled::Dropped,
             _ => Settled::Done,
@@ -186,9 +187,8 @@ impl Partition {
             self.removable.push_back(work.offset);
         }
         if let Some(ms) = work.subject.record().timestamp() {
-            let age = self.shared.clock.now().timestamp_millis().saturating_sub(ms).max(0);
             #[expect(clippy::cast_precision_loss, reason = "an age in milliseconds")]
-            self.meters.latency(age as f64 / 1000.0);
+            self.meters.latency(self.wall_ms.saturating_sub(ms).max(0) as f64 / 1000.0);
         }
         let bytes = work.subject.record().footprint();
         self.settle_now(id, work.offset, bytes, settled, work.kind);

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use serde_json::json;
-use tokio_util::sync::CancellationToken;
 use worker::{
     engine::ports::PublishError,
     event::{
@@ -46,7 +45,7 @@ fn record(topic: &str, key: Option<&str>, headers: &[(&str, Option<&str>)]) -> R
 
 async fn run(handlers: &Handlers, record: Record) -> HandlerResult {
     let event = Decoder::new(Arc::new(Catalog::embedded().unwrap()), true).decode(record).expect("a valid event");
-    let run = Run { event: Arc::new(event), attempt: 1, epoch: 1, cancelled: CancellationToken::new() };
+    let run = Run { event: Arc::new(event), attempt: 1, epoch: 1, cancelled: Arc::default() };
     handlers.registry().bindings()[0].handler.clone().handle_boxed(run).await
 }
 

@@ -3,7 +3,6 @@
 use std::{sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
-use tokio_util::sync::CancellationToken;
 use worker::{
     config::Config,
     event::{
@@ -60,7 +59,7 @@ async fn build(config: &Config) -> Registry {
 }
 
 async fn run_as(registry: &Registry, event: Arc<Event>, attempt: u32) -> HandlerResult {
-    let run = Run { event, attempt, epoch: 1_700_000_000_123, cancelled: CancellationToken::new() };
+    let run = Run { event, attempt, epoch: 1_700_000_000_123, cancelled: Arc::default() };
     registry.bindings()[0].handler.clone().handle_boxed(run).await
 }
 

@@ -5,7 +5,6 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 use worker::{
     config::Config,
     event::{
@@ -62,7 +61,7 @@ async fn build(config: &Config) -> Handlers {
 }
 
 async fn run(handlers: &Handlers, event: Arc<Event>) -> HandlerResult {
-    let run = Run { event, attempt: 1, epoch: 1_700_000_000_123, cancelled: CancellationToken::new() };
+    let run = Run { event, attempt: 1, epoch: 1_700_000_000_123, cancelled: Arc::default() };
     handlers.registry().bindings()[0].handler.clone().handle_boxed(run).await
 }
 

@@ -41,7 +41,7 @@ async fn run_event(handlers: &Handlers, value: &Value, attempt: u32) -> HandlerR
     let parts = RecordParts { value: Some(value.to_string().into_bytes()), ..RecordParts::default() };
     let record = Record::copy_of(&TopicPartition::new("reminders", 0), &parts);
     let event = Decoder::new(Arc::new(Catalog::embedded().unwrap()), true).decode(record).expect("a valid event");
-    let run = Run { event: Arc::new(event), attempt, epoch: 1, cancelled: CancellationToken::new() };
+    let run = Run { event: Arc::new(event), attempt, epoch: 1, cancelled: Arc::default() };
     Arc::clone(&handlers.registry().bindings()[0].handler).handle_boxed(run).await
 }
 

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use tokio_util::sync::CancellationToken;
 use worker::{
     engine::ports::PublishError,
     event::{
@@ -37,7 +36,7 @@ async fn complete(handlers: &Handlers, id: &str, data: Value) -> HandlerResult {
         RecordParts { offset: 42, key: Some(b"user-1".to_vec()), value: Some(value.to_string().into_bytes()), ..RecordParts::default() };
     let record = Record::copy_of(&TopicPartition::new("task-events", 3), &parts);
     let event = Decoder::new(Arc::new(Catalog::embedded().unwrap()), true).decode(record).expect("a valid event");
-    let run = Run { event: Arc::new(event), attempt: 1, epoch: 1, cancelled: CancellationToken::new() };
+    let run = Run { event: Arc::new(event), attempt: 1, epoch: 1, cancelled: Arc::default() };
     let registry = handlers.registry();
     assert!(registry.bindings()[0].wants("task.completed", "task-events") && !registry.bindings()[0].wants("task.created", "task-events"));
     Arc::clone(&registry.bindings()[0].handler).handle_boxed(run).await

@@ -149,7 +149,7 @@ impl World {
         let parts = RecordParts { key: Some(b"ada".to_vec()), value, timestamp, ..RecordParts::default() };
         let record = Record::copy_of(&TopicPartition::new("any", 0), &parts);
         let event = Decoder::new(Arc::new(Catalog::embedded().unwrap()), true).decode(record).expect("a valid event");
-        let run = Run { event: Arc::new(event), attempt: 1, epoch: 1, cancelled: CancellationToken::new() };
+        let run = Run { event: Arc::new(event), attempt: 1, epoch: 1, cancelled: Arc::default() };
         let registry = self.handlers.registry();
         assert!(registry.bindings()[0].wants(event_type, "any"));
         Arc::clone(&registry.bindings()[0].handler).handle_boxed(run).await

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use serde_json::Value;
-use tokio_util::sync::CancellationToken;
 use worker::{
     event::{
         Catalog, Decoder, Event,
@@ -46,7 +45,7 @@ impl Job {
     /// Handles an event that was written at its own `timestamp`; the handler must want it.
     pub async fn handle(&self, event: &Value) -> HandlerResult {
         let event = decode(event);
-        let run = Run { event: Arc::new(event), attempt: 1, epoch: 1, cancelled: CancellationToken::new() };
+        let run = Run { event: Arc::new(event), attempt: 1, epoch: 1, cancelled: Arc::default() };
         let registry = self.handlers.registry();
         let binding = &registry.bindings()[0];
         assert!(binding.wants(run.event.event_type(), "task-events"), "{} is not wanted", run.event.event_type());
