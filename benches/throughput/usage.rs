@@ -80,6 +80,11 @@ pub fn rss(pid: u32) -> u64 {
     status(pid, "VmRSS:")
 }
 
+/// The part of it that is pages of files, above all of its own program: the kernel can drop them, and replicas on a node share them.
+pub fn rss_of_files(pid: u32) -> u64 {
+    status(pid, "RssFile:")
+}
+
 fn status(pid: u32, field: &str) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap_or_default();

@@ -61,7 +61,7 @@ impl Handler for Noop {
 
 /// A handler that always fails.
 pub fn failing() -> Binding {
-    Binding::new("failing", &["*"], Arrivals { journal: Arc::new(Journal::new(0, 0)), fails: |_| true })
+    Binding::new("failing", &["*"], Arrivals { journal: Arc::new(Journal::new(0, 0)), waited_for: |_| false, fails: |_| true })
 }
 
 /// Runs the role until the meter has counted its last event.
@@ -105,9 +105,10 @@ pub fn run_until(stack: &Stack, topic: &str, settings: Settings, done: impl Futu
     result
 }
 
-/// Tells the journal of each event, but of those that fail.
+/// Tells the journal of the events that it waits for, and lets some users' fail.
 struct Arrivals {
     journal: Arc<Journal>,
+    waited_for: fn(&str) -> bool,
     fails: fn(&str) -> bool,
 }
 
@@ -116,7 +117,7 @@ impl Handler for Arrivals {
         if (self.fails)(run.event.user_id()) {
             return Err(Failure::transient("as asked"));
         }
-        if let Some(number) = number(run.event.id()) {
+        if let Some(number) = number(run.event.id()).filter(|_| (self.waited_for)(run.event.user_id())) {
             self.journal.arrive(number);
         }
         Ok(Handled::Done)
@@ -132,7 +133,7 @@ pub fn at_pace(bench: &Bench, pace: &Pace, fails: fn(&str) -> bool) -> anyhow::R
     let dead = format!("{topic}-dead");
     stack.create(&topic)?;
     stack.create(&dead)?;
-    let arrivals = Arrivals { journal: Arc::clone(&journal), fails };
+    let arrivals = Arrivals { journal: Arc::clone(&journal), waited_for: pace.arrives, fails };
     let settings = Settings {
         more: format!("[dlq]\ntopic = \"{dead}\"\n"),
         bindings: vec![Binding::new("arrivals", &["*"], arrivals)],

@@ -79,6 +79,7 @@ fn resident(bench: &Bench, topic: &str, filled: impl FnOnce(&Program) -> anyhow:
         peak_rss: usage::peak_rss(program.id()),
         figures: [
             (RSS.to_owned(), mib(program.rss())),
+            ("of it files MiB".to_owned(), mib(usage::rss_of_files(program.id()))),
             ("held".to_owned(), program.metric("worker_held_events")?),
             ("stubs".to_owned(), program.metric("worker_spilled_events")?),
         ]
