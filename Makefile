@@ -57,8 +57,10 @@ bench-compare: ## the same in turns with another commit: BASE=main
 capacity: ## how needs grow with users, partitions and blocked users: the figures of docs/capacity.md
 	$(MAKE) --no-print-directory bench ARGS="--capacity --reps 1 $(ARGS)"
 
+# Not linked as a release is, which takes ten minutes; in one unit, so that a change elsewhere moves no function from one to another.
 instructions: ## instructions per event of the hot path, against benches/instructions/budget.toml; RECORD=1 writes it
-	@if .ci/valgrind; then export $(TLS) && $(BENCH) instructions -- $(if $(RECORD),--record) $(ARGS); else [ "$$CI" != true ]; fi
+	@if .ci/valgrind; then export $(TLS) CARGO_PROFILE_BENCH_LTO=off CARGO_PROFILE_BENCH_CODEGEN_UNITS=1 && \
+		$(BENCH) instructions -- $(if $(RECORD),--record) $(ARGS); else [ "$$CI" != true ]; fi
 
 check: ## format, clippy, the build that `make demo` makes, documentation, module order, dependencies, licences
 	$(CARGO) fmt --check

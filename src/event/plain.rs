@@ -18,7 +18,7 @@ pub(super) enum Plain<'a> {
     Null,
     Boolean,
     Integer(i64),
-    /// A number with a fraction, as it was written.
+    /// A number with a fraction.
     Decimal,
     /// A string's content, which has no escapes.
     Text(&'a str),
