@@ -15,7 +15,7 @@ DURATION ?= 5m
 PROTOCOL ?= classic
 BACKLOG ?= 1000000
 
-.PHONY: help run demo build test sim soak bench bench-compare capacity instructions check fmt stack-up stack-down stack-status
+.PHONY: help run demo build test sim soak fuzz bench bench-compare capacity instructions check fmt stack-up stack-down stack-status
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ soak: ## processes under faults, judged at the end: DURATION=5m, SEED=1, BACKLOG
 # A Kafka and a Redis of its own: else other tests' load would be measured as well.
 BENCH = $(CARGO) bench --locked --bench
 BENCH_STACK = STACK_DIR=$(abspath $(or $(CARGO_TARGET_DIR),target))/bench-stack tests/stack run
+
+fuzz: ## coverage-guided search for inputs that break decoding: TARGET=decode (or upcast), SECONDS=60
+	export $(TLS) && CARGO="$(CARGO)" tests/fuzz/run $(or $(TARGET),decode) $(or $(SECONDS),60)
 
 bench: ## how fast and how large, told against the floor; ARGS="--rows worker-redis --reps 3", ARGS=--help tells more
 	export $(TLS) && $(BENCH) throughput --no-run && $(BENCH_STACK) $(BENCH) throughput -- $(ARGS)
