@@ -1,6 +1,6 @@
 //! A JSON object read one level deep: each value stays the text that it was, so that what nobody changes is passed on byte for byte.
 
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, collections::HashSet, fmt};
 
 use serde::{
     Deserialize, Deserializer,
@@ -78,7 +78,7 @@ impl<'a> Fields<'a> {
     pub(super) fn set(&mut self, name: &str, value: Cow<'a, RawValue>) {
         match self.0.iter_mut().rev().find(|(found, _)| found == name) {
             Some((_, place)) => *place = value,
-            None => self.0.push((Cow::Owned(name.to_owned()), value)),
+            None => self.push(name, value),
         }
     }
 
@@ -93,6 +93,23 @@ impl<'a> Fields<'a> {
         let (_, value) = self.0.remove(last);
         self.0.retain(|(found, _)| found != name);
         Some(value)
+    }
+
+    /// Gives a name that is new this value.
+    pub(super) fn push(&mut self, name: &str, value: Cow<'a, RawValue>) {
+        self.0.push((Cow::Owned(name.to_owned()), value));
+    }
+
+    /// Leaves of each name the value that counts.
+    pub(super) fn dedup(&mut self) {
+        let is_last = |at: usize| self.0[at + 1..].iter().all(|(name, _)| *name != self.0[at].0);
+        // A few names are compared sooner than hashed.
+        if self.0.len() <= 16 && (0..self.0.len()).all(is_last) {
+            return;
+        }
+        let mut seen = HashSet::with_capacity(self.0.len());
+        let mut counts: Vec<_> = self.0.iter().rev().map(|(name, _)| seen.insert(&**name)).collect();
+        self.0.retain(|_| counts.pop().unwrap_or(true));
     }
 
     /// The fields, in order.
@@ -158,6 +175,9 @@ mod tests {
     #[test]
     fn of_a_name_that_stands_twice_the_last_counts() {
         let text = RawValue::from_string(r#"{"a":1,"b":2,"a":3}"#.to_owned()).unwrap();
+        let mut fields = Fields::of(text.get()).unwrap();
+        fields.dedup();
+        assert_eq!(fields.to_raw().get(), r#"{"b":2,"a":3}"#);
         let mut fields = Fields::of(text.get()).unwrap();
         assert_eq!(fields.get("a").unwrap().get(), "3");
         assert_eq!(fields.remove("a").unwrap().get(), "3");

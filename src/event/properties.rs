@@ -150,6 +150,17 @@ fn broken() -> impl Strategy<Value = Value> {
     })
 }
 
+#[test]
+fn every_value_of_the_corpus_is_refused_or_comes_back_the_same() {
+    let files = std::fs::read_dir(super::tests::fixtures().join("corpus")).unwrap();
+    let values: Vec<_> = files.map(|file| std::fs::read(file.unwrap().path()).unwrap()).collect();
+    assert!(values.len() > 20);
+    for value in values {
+        survive(&record(value.clone(), Vec::new()));
+        survive(&record(value, vec![("ce_type".to_owned(), Some(b"task.completed".to_vec()))]));
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
 

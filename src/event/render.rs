@@ -166,8 +166,10 @@ pub(super) fn canonical(view: &View<'_>, event: &Canonical<'_>) -> Bytes {
     out.set("data", Cow::Owned(data.as_ref().map_or_else(sent_data, Fields::to_raw)));
     metadata(view, &mut out);
     if view.shape == Shape::Event
-        && let Ok(sent) = serde_json::from_str::<Fields<'_>>(view.text)
+        && let Ok(mut sent) = serde_json::from_str::<Fields<'_>>(view.text)
     {
+        // Else the user that does not count would stand at the top, where it counts.
+        sent.dedup();
         // What became data is not repeated; everything that means nothing here is passed on.
         let lifted = |name: &str| {
             ["task_id", "user_id"].contains(&name) || facts.kind.is_some_and(|kind| kind.lift.iter().any(|lifted| lifted == name))
@@ -178,7 +180,7 @@ pub(super) fn canonical(view: &View<'_>, event: &Canonical<'_>) -> Bytes {
             name => lifted(name) && same(name, value),
         };
         for (name, value) in sent.iter().filter(|(name, value)| !used(name, value.get())) {
-            out.set(name, Cow::Owned(value.to_owned()));
+            out.push(name, Cow::Owned(value.to_owned()));
         }
     }
     // Data may name another user than the event's own, which stood at the top and goes on standing there.
