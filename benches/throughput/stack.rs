@@ -147,7 +147,7 @@ impl Stack {
         Ok(sum)
     }
 
-    /// First offset and end. A partition that was made just now has no leader yet: asked again.
+    /// First offset and end. A partition that was made just now is not known everywhere and has no leader yet: asked again.
     ///
     /// # Errors
     /// Where the broker does not answer.
@@ -155,7 +155,11 @@ impl Stack {
         let give_up = Instant::now() + WAIT;
         loop {
             match consumer.fetch_watermarks(topic, partition, WAIT) {
-                Err(KafkaError::MetadataFetch(RDKafkaErrorCode::NotLeaderForPartition)) if Instant::now() < give_up => {
+                Err(KafkaError::MetadataFetch(
+                    RDKafkaErrorCode::NotLeaderForPartition
+                    | RDKafkaErrorCode::UnknownPartition
+                    | RDKafkaErrorCode::UnknownTopicOrPartition,
+                )) if Instant::now() < give_up => {
                     std::thread::sleep(Duration::from_millis(100));
                 }
                 ends => return ends.with_context(|| format!("end of {topic}:{partition}")),
@@ -170,7 +174,7 @@ pub fn unique(what: &str) -> String {
     format!("bench-{what}-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// A user's id; in the order of their numbers.
+/// A user's id; below a hundred thousand in the order of their numbers.
 pub fn user_name(number: u64) -> String {
     format!("user-{number:05}")
 }
