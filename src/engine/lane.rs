@@ -205,6 +205,11 @@ impl Lanes {
         self.lanes.get_mut(id)
     }
 
+    /// How many hold something.
+    pub(super) fn len(&self) -> usize {
+        self.lanes.len()
+    }
+
     /// Every lane.
     pub(super) fn iter(&self) -> impl Iterator<Item = (LaneId, &Lane)> {
         self.lanes.iter()

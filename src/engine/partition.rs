@@ -209,7 +209,7 @@ impl Partition {
                 LeaseState::Held(held) => Some(Arc::clone(held)),
                 LeaseState::Asking | LeaseState::Gone => None,
             };
-            let reading = self.inbox_open && self.mode.reads() && self.heads_at_store() < check::BATCH;
+            let reading = self.inbox_open && self.mode.reads() && self.reads_on();
             // Biased: what frees memory comes before what takes more of it.
             tokio::select! {
                 biased;
@@ -255,10 +255,18 @@ impl Partition {
         [self.timer.next(), self.bury_again_at, self.twins_ask_at, stalled, drain].into_iter().flatten().min()
     }
 
-    /// Heads that nothing but the store keeps: beyond a full exchange of them, what is read would only wait, and grow cold. Heads that run
-    /// or wait for a retry are not among them: behind those the log is searched for other users' events.
-    fn heads_at_store(&self) -> usize {
-        self.ready.len() + self.checking + self.to_finish.len() + self.finishing
+    /// Whether more records would be of use. Beyond a full exchange of events that nothing but the store keeps they would only wait: grow cold,
+    /// and where users are few end up as stubs, to be read twice. A lane whose head runs or waits for a retry may hold what a lane holds
+    /// besides: behind those the log is searched for other users' events.
+    fn reads_on(&self) -> bool {
+        let at_store = self.ready.len() + self.checking + self.to_finish.len() + self.finishing;
+        if self.shared.reader.is_none() {
+            // Nothing spills: how much a lane holds says nothing.
+            return at_store < check::BATCH;
+        }
+        let whole = self.counts.taken.saturating_sub(self.counts.settled + self.counts.stubs);
+        let elsewhere = self.lanes.len().saturating_sub(at_store);
+        whole < (check::BATCH + elsewhere * (self.shared.options.lane_events + 1)) as u64
     }
 
     /// Whether one step of `advance` has left work for an earlier one: the next round must not wait for anything.

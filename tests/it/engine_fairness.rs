@@ -15,7 +15,7 @@ use worker::{
 };
 
 use crate::{
-    faulty::{Log, pass, seconds, steady},
+    faulty::{Faulty, Log, pass, seconds, steady},
     rig::{Rig, Setup, event},
 };
 
@@ -89,6 +89,28 @@ async fn a_failing_user_whose_backlog_fills_its_partitions_share_goes_to_the_dlq
     assert!(dead.is_sorted_by_key(|(_, offset)| *offset), "in order");
     assert_eq!(rig.metrics.conservation_error.get(), 0);
     assert_eq!(rig.held_bytes(&partition), 0);
+}
+
+/// More events of each user stand in the log than a lane keeps whole. What the store takes its time for is read at the store's pace: else
+/// nearly all would become positions, and be read from the log again one lane after the other.
+#[tokio::test(start_paused = true)]
+async fn a_backlog_of_few_users_who_do_not_fail_is_read_once() {
+    let records: Vec<_> = (0..10_000).map(|n| event(n, "task.updated", &format!("user-{}", n % 20), &format!("id-{n}"))).collect();
+    let (store, reader) = (Faulty::fresh(), Log::new(&records));
+    for takes in [&store.check_takes, &store.verdicts_take] {
+        *takes.lock().unwrap() = Duration::from_millis(5);
+    }
+    let mut setup = Setup::handler(|_| Ok(Handled::Done));
+    setup.store = store as _;
+    setup.reader = Some(Arc::clone(&reader) as _);
+    let mut rig = Rig::start(setup);
+    let partition = rig.assign("task-events", 0, None).await;
+    pass(1).await;
+    for batch in records.chunks(100) {
+        rig.deliver(&partition, batch.to_vec()).await;
+    }
+    rig.until("all is committed", |rig| rig.committed() == 10_000).await;
+    assert!(reader.read.lock().unwrap().is_empty());
 }
 
 /// Two of them, neither of which would fill the share alone.
