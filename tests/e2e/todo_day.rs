@@ -13,6 +13,7 @@ use crate::{
     stack_or_skip,
     support::{
         app::{Answer, App},
+        eventually,
         kafka::Record,
         mail::MailServer,
         stack::Stack,
@@ -45,6 +46,11 @@ fn notifying(mail: &MailServer) -> String {
     let keys =
         format!("smtp = \"smtp://{}?tls=none\"\nfrom = \"todo@example.com\"\nto = \"{{{{ user_id }}}}@example.com\"\n", mail.address());
     format!("[[handlers]]\nname = \"mail\"\nkind = \"notify\"\nevents = [\"reminder.due\"]\n[handlers.notify]\n{keys}")
+}
+
+/// How many users have mail.
+fn told(mail: &MailServer) -> usize {
+    mail.told("mail").iter().map(|mail| mail["to"][0].to_string()).collect::<BTreeSet<_>>().len()
 }
 
 /// Each user has one mail; what a crash repeated has the same `Message-ID`.
@@ -166,6 +172,10 @@ async fn live(kills: bool) {
         second = consumer().start_ready().await;
     }
     app.wait_for(USERS, 2 * MINUTE).await;
+    if let Some(mail) = &mail {
+        // Nothing is pending before the first reminder is stored, either.
+        eventually("a mail for each user", 2 * MINUTE, async || Some(()).filter(|()| told(mail) == USERS)).await;
+    }
     first.wait_for_metric("worker_reminders_pending", &[], 2 * MINUTE, |pending| pending == 0.0).await;
     kafka.wait_until_committed(&name, &tasks, 2 * MINUTE).await;
     check_figures_and_records(&first, audit.path(), &kafka.read_all(&tasks).await).await;
