@@ -4,7 +4,7 @@ use std::{borrow::Cow, fmt};
 
 use serde::{
     Deserialize, Deserializer,
-    de::{IgnoredAny, MapAccess, SeqAccess, Visitor},
+    de::{Error, IgnoredAny, MapAccess, SeqAccess, Visitor},
 };
 use serde_json::value::RawValue;
 
@@ -257,7 +257,11 @@ impl<'de> Deserialize<'de> for Head<'de> {
                 let mut head = Head::default();
                 while let Some(name) = map.next_key::<Text<'de>>()? {
                     if let Some(place) = head.written(&name.0) {
-                        *place = Written::unless_null((map.next_value::<&'de RawValue>()?.get(), None));
+                        let written = Written::unless_null((map.next_value::<&'de RawValue>()?.get(), None));
+                        // Of what stands twice only the last counts, and is looked into later.
+                        if let Some(before) = std::mem::replace(place, written) {
+                            before.check().map_err(A::Error::custom)?;
+                        }
                     } else if let Some(scalar) = head.scalar(&name.0) {
                         *scalar = map.next_value()?;
                     } else {
@@ -288,6 +292,14 @@ impl<'a> Leaf<'a> {
 impl<'a> Written<'a> {
     pub(super) fn unless_null((text, members): (&'a str, Option<Vec<Member<'a>>>)) -> Option<Self> {
         (text != "null").then_some(Self { text, members })
+    }
+
+    /// Looks into what nobody reads.
+    ///
+    /// # Errors
+    /// Where something in it cannot be read.
+    pub(super) fn check(&self) -> serde_json::Result<()> {
+        if self.members.is_some() { Ok(()) } else { serde_json::from_str::<Sound>(self.text).map(drop) }
     }
 }
 

@@ -77,6 +77,9 @@ impl<'a> View<'a> {
         let leaf = |written: &Option<Written<'a>>| {
             written.as_ref().map_or(Ok(Leaf::default()), |written| Leaf::read(written).map_err(|error| told(&error)))
         };
+        for unread in outer.iter().flat_map(|outer| [&outer.payload, &outer.metadata]).flatten() {
+            unread.check().map_err(|error| told(&error))?;
+        }
         let (data, payload, metadata) = (leaf(&head.data)?, leaf(&head.payload)?, leaf(&head.metadata)?);
         let data = if head.data.is_some() { data } else { payload };
         Ok(Self { shape, structured, outer, head, text, data, metadata })
