@@ -142,9 +142,7 @@ impl Partition {
     /// A record at its turn: work for its handlers or the DLQ; or what settles without a run: expired, unrouted, skipped.
     fn begin(&mut self, record: Record, now: Instant) -> Result<Box<Work>, (i64, Settled, TypeId)> {
         let offset = record.offset();
-        // Both are nearly always empty, and this is the way of every event.
-        let hint = (!self.hints.is_empty()).then(|| self.hints.remove(&offset)).flatten();
-        let known = (!self.remembered.is_empty()).then(|| self.remembered.remove(&offset)).flatten();
+        let hint = self.hints.remove(&offset);
         let subject = self.shared.decode(record);
         let kind = self.meters.type_of(self.shared.label(&subject));
         let parts = match &subject {
@@ -179,7 +177,7 @@ impl Partition {
             admission: None,
         });
         // Another event's record at this offset (a recreated topic) is ignored.
-        let known = known.filter(|known| known.id == member.id);
+        let known = self.remembered.remove(&offset).filter(|known| known.id == member.id);
         let hint = hint.filter(|_| is_event);
         if known.is_some() || hint.is_some() {
             self.restore(&mut work, known.as_ref(), hint, now);

@@ -3,12 +3,10 @@
 //! The steps of an event stand in their own files: `intake` (poll to lane), `check` (the ledger), `dispatch` (permits, runs),
 //! `settle` (verdicts, dead letters, the ledger again), `drain` (commits, and the way out).
 
-use std::{
-    collections::{HashMap, VecDeque},
-    sync::Arc,
-};
+use std::{collections::VecDeque, sync::Arc};
 
 use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use hashbrown::HashMap;
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 
