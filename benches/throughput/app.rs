@@ -2,8 +2,8 @@
 
 use std::{
     borrow::Cow,
-    io::{BufRead as _, BufReader, Lines},
-    process::{ChildStdout, Command, Stdio},
+    io::{BufReader, Lines},
+    process::ChildStdout,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -11,7 +11,6 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Context as _;
 use axum::{
     Json, Router,
     body::Bytes,
@@ -39,13 +38,8 @@ impl App {
     /// Where it does not start.
     pub fn start(events: u64, delay: Duration) -> anyhow::Result<Self> {
         let (delay, events) = (humantime::format_duration(delay).to_string(), events.to_string());
-        let mut process = Command::new(std::env::current_exe()?)
-            .args(["--serve", "app", "--delay", &delay, "--events", &events])
-            .stdout(Stdio::piped())
-            .spawn()?;
-        let mut lines = BufReader::new(process.stdout.take().context("no stdout")?).lines();
-        let port = lines.next().context("the app did not start")??.parse()?;
-        Ok(Self { process: Killed(process), lines: Some(lines), port })
+        let (process, port, lines) = Killed::side(&["app", "--delay", &delay, "--events", &events])?;
+        Ok(Self { process, lines: Some(lines), port })
     }
 
     /// Its process.

@@ -1,9 +1,9 @@
 //! The worker's program as a process of its own, for what can be seen from outside alone: its memory, its start, its end.
 
 use std::{
-    io::{Read as _, Write as _},
+    io::{BufRead as _, BufReader, Lines, Read as _, Write as _},
     net::{TcpListener, TcpStream},
-    process::{Child, Command, Stdio},
+    process::{Child, ChildStdout, Command, Stdio},
     time::{Duration, Instant},
 };
 
@@ -21,6 +21,21 @@ impl Drop for Killed {
     fn drop(&mut self) {
         let _gone = self.0.kill();
         let _reaped = self.0.wait();
+    }
+}
+
+impl Killed {
+    /// Starts this program as the other side of a row; answers also its port, and the lines that it prints after that.
+    ///
+    /// # Errors
+    /// Where it does not start.
+    pub fn side(args: &[&str]) -> anyhow::Result<(Self, u16, Lines<BufReader<ChildStdout>>)> {
+        let mut process = Command::new(std::env::current_exe()?).arg("--serve").args(args).stdout(Stdio::piped()).spawn()?;
+        let stdout = process.stdout.take().context("no stdout")?;
+        let process = Self(process);
+        let mut lines = BufReader::new(stdout).lines();
+        let port = lines.next().with_context(|| format!("{} did not start", args[0]))??.parse()?;
+        Ok((process, port, lines))
     }
 }
 
@@ -54,6 +69,15 @@ impl Program {
             .spawn()
             .with_context(|| bench.binary.display().to_string())?;
         Ok(Self { process: Killed(process), listen, _config: file })
+    }
+
+    /// Starts a consumer of a topic that posts each event to the app at that port. `more`: other tables, as TOML.
+    ///
+    /// # Errors
+    /// Where it does not start.
+    pub fn consumer(bench: &Bench, group: &str, topic: &str, app: u16, more: &str) -> anyhow::Result<Self> {
+        let kafka = format!("[kafka]\ngroup_id = \"{group}\"\ntopics = [\"{topic}\"]\n");
+        Self::start(bench, "consumer", &(kafka + more + &posting_to(app)))
     }
 
     /// Its process.
@@ -99,6 +123,14 @@ impl Program {
         Ok(())
     }
 }
+
+/// A handler that posts each event to the app at that port, as TOML.
+pub fn posting_to(app: u16) -> String {
+    format!("[[handlers]]\nname = \"app\"\nkind = \"http\"\nurl = \"http://127.0.0.1:{app}/event\"\n")
+}
+
+/// The schedule of events that are to wait for as long as a row lasts, as TOML.
+pub const WAITING: &str = "[retry.default]\ndelays = [\"1h\"]\n";
 
 /// A port that nobody listened on a moment ago.
 ///

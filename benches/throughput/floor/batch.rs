@@ -118,6 +118,16 @@ impl Reader {
             push(into, record);
         }
     }
+
+    /// As [`Reader::read`], sorted into so many groups; what was read is in `batch` meanwhile.
+    pub fn read_groups(&self, batch: &mut Vec<Record>, count: usize, group_of: impl Fn(&Record) -> usize) -> Vec<Vec<Record>> {
+        self.read(batch);
+        let mut groups: Vec<Vec<Record>> = (0..count).map(|_| Vec::new()).collect();
+        for record in batch.drain(..) {
+            groups[group_of(&record)].push(record);
+        }
+        groups
+    }
 }
 
 /// What stands for an error is no record.

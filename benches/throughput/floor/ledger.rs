@@ -47,13 +47,9 @@ pub fn ledger(stack: &Stack, topic: &str, meter: &Arc<Meter>) -> anyhow::Result<
 /// Sorts what is read by partition, one send each, until nobody listens.
 fn distribute(reader: &Reader, inboxes: &[mpsc::Sender<Vec<Record>>]) {
     let mut batch = Vec::with_capacity(READ);
+    let partition = |record: &Record| usize::try_from(record.partition()).unwrap_or_default();
     loop {
-        reader.read(&mut batch);
-        let mut groups: Vec<Vec<Record>> = inboxes.iter().map(|_| Vec::new()).collect();
-        for record in batch.drain(..) {
-            let group = usize::try_from(record.partition()).unwrap_or_default();
-            groups[group].push(record);
-        }
+        let groups = reader.read_groups(&mut batch, inboxes.len(), partition);
         for (inbox, group) in inboxes.iter().zip(groups) {
             if !group.is_empty() && inbox.blocking_send(group).is_err() {
                 return;

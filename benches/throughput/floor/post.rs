@@ -49,15 +49,13 @@ pub fn post(stack: &Stack, topic: &str, posts: &Posts, meter: &Arc<Meter>) -> an
 /// Sorts what is read by lane, one send each, until nobody listens.
 fn distribute(reader: &Reader, inboxes: &[mpsc::UnboundedSender<Vec<Record>>]) {
     let mut batch = Vec::with_capacity(READ);
+    let lane = |record: &Record| {
+        let mut hasher = DefaultHasher::new();
+        record.key().hash(&mut hasher);
+        usize::try_from(hasher.finish() % inboxes.len() as u64).unwrap_or_default()
+    };
     loop {
-        reader.read(&mut batch);
-        let mut groups: Vec<Vec<Record>> = inboxes.iter().map(|_| Vec::new()).collect();
-        for record in batch.drain(..) {
-            let mut hasher = DefaultHasher::new();
-            record.key().hash(&mut hasher);
-            let lane = hasher.finish() % inboxes.len() as u64;
-            groups[usize::try_from(lane).unwrap_or_default()].push(record);
-        }
+        let groups = reader.read_groups(&mut batch, inboxes.len(), lane);
         for (inbox, group) in inboxes.iter().zip(groups) {
             if !group.is_empty() && inbox.send(group).is_err() {
                 return;

@@ -8,6 +8,7 @@ use crate::{
     app::App,
     floor::{self, Posts},
     meter::{Measured, Meter},
+    program::posting_to,
     row::{Bench, Goal, Row},
     usage::Processes,
     worker::{self, Settings},
@@ -82,7 +83,7 @@ fn worker(bench: &Bench, delay: Duration, handler: &dyn Fn(u16, &str) -> String)
 }
 
 fn single(port: u16, _topic: &str) -> String {
-    format!("[[handlers]]\nname = \"app\"\nkind = \"http\"\nurl = \"http://127.0.0.1:{port}/event\"\n")
+    posting_to(port)
 }
 
 fn bulk(port: u16, topic: &str) -> String {

@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 
 use crate::{
     meter::{Measured, mib},
-    program::Program,
+    program::{Program, WAITING},
     row::{Bench, Goal, Row},
     sink,
     stack::unique,
@@ -63,15 +63,7 @@ pub const ROWS: &[Row] = &[
 /// A consumer whose app refuses everything, once `filled` says that it holds what it is to hold.
 fn resident(bench: &Bench, topic: &str, filled: impl FnOnce(&Program) -> anyhow::Result<()>) -> anyhow::Result<Measured> {
     let app = sink::start(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
-    let group = unique("memory");
-    let program = Program::start(
-        bench,
-        "consumer",
-        &format!(
-            "[kafka]\ngroup_id = \"{group}\"\ntopics = [\"{topic}\"]\n[retry.default]\ndelays = [\"1h\"]\n\
-             [[handlers]]\nname = \"app\"\nkind = \"http\"\nurl = \"http://127.0.0.1:{app}/event\"\n"
-        ),
-    )?;
+    let program = Program::consumer(bench, &unique("memory"), topic, app, WAITING)?;
     program.ready()?;
     filled(&program)?;
     std::thread::sleep(REST);

@@ -1,12 +1,5 @@
 //! Events taken over HTTP and answered when the broker has them.
 
-use std::{
-    io::{BufRead as _, BufReader},
-    process::{Command, Stdio},
-};
-
-use anyhow::Context as _;
-
 use crate::{
     load,
     meter::Measured,
@@ -55,14 +48,7 @@ pub const ROWS: &[Row] = &[
 
 fn floor(bench: &Bench, connections: usize, linger: &str) -> anyhow::Result<Measured> {
     bench.stack.create(TOPIC)?;
-    let mut process = Command::new(std::env::current_exe()?)
-        .args(["--serve", "publish", "--topic", TOPIC, "--delay", linger])
-        .stdout(Stdio::piped())
-        .spawn()?;
-    let stdout = process.stdout.take().context("no stdout")?;
-    let process = Killed(process);
-    let mut lines = BufReader::new(stdout).lines();
-    let port = lines.next().context("the server did not start")??.parse()?;
+    let (process, port, _lines) = Killed::side(&["publish", "--topic", TOPIC, "--delay", linger])?;
     load::run(port, "/events", connections, &processes(bench, process.0.id()))
 }
 

@@ -41,7 +41,7 @@ fn rescan(bench: &Bench) -> anyhow::Result<Measured> {
     let settings = Settings {
         group,
         listen: format!("127.0.0.1:{port}"),
-        more: "[retry.default]\ndelays = [\"1h\"]\n".to_owned(),
+        more: program::WAITING.to_owned(),
         bindings: vec![worker::failing()],
         ..Settings::of(&bench.stack)
     };

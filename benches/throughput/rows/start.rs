@@ -28,12 +28,8 @@ fn start(bench: &Bench) -> anyhow::Result<Measured> {
     let (topic, group) = (unique("start"), unique("start"));
     bench.stack.create(&topic)?;
     let app = sink::start(|_| StatusCode::OK)?;
-    let config = format!(
-        "[kafka]\ngroup_id = \"{group}\"\ntopics = [\"{topic}\"]\n\
-         [[handlers]]\nname = \"app\"\nkind = \"http\"\nurl = \"http://127.0.0.1:{app}/event\"\n"
-    );
     let started = Instant::now();
-    let program = Program::start(bench, "consumer", &config)?;
+    let program = Program::consumer(bench, &group, &topic, app, "")?;
     program.ready()?;
     let seconds = started.elapsed().as_secs_f64();
     Ok(Measured { figures: [(SECONDS.to_owned(), seconds)].into(), ..Measured::default() })

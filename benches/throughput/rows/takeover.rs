@@ -50,12 +50,9 @@ fn takeover(bench: &Bench) -> anyhow::Result<Measured> {
         }
         StatusCode::OK
     })?;
-    let config = format!(
-        "[kafka]\ngroup_id = \"{group}\"\ntopics = [\"{topic}\"]\n\
-         [[handlers]]\nname = \"app\"\nkind = \"http\"\nurl = \"http://127.0.0.1:{app}/event\"\n"
-    );
+    let worker = || Program::consumer(bench, &group, &topic, app, "");
     let half = |program: &Program| program.until("worker_assigned_partitions", |partitions| partitions == f64::from(PARTITIONS / 2));
-    let (survivor, killed) = (Program::start(bench, "consumer", &config)?, Program::start(bench, "consumer", &config)?);
+    let (survivor, killed) = (worker()?, worker()?);
     half(&survivor)?;
     half(&killed)?;
     every_partition_after(bench, &topic, &handled, 0)?;

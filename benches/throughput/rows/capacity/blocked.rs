@@ -10,8 +10,9 @@ use axum::http::StatusCode;
 
 use crate::{
     meter::{Measured, mib},
-    program::Program,
+    program::{Program, WAITING},
     row::{Bench, Row},
+    rows::capacity::step,
     sink,
     stack::{unique, user},
     usage,
@@ -25,31 +26,19 @@ const REST: Duration = Duration::from_secs(5);
 
 /// None to a hundred thousand.
 pub const ROWS: &[Row] = &[
-    row("blocked-0", "the worker's program, 200 000 events of 100 000 users, nobody failing", |bench| measure(bench, 0)),
-    row("blocked-1000", "the same, 1 000 users blocked", |bench| measure(bench, 1_000)),
-    row("blocked-10000", "the same, 10 000 users blocked", |bench| measure(bench, 10_000)),
-    row("blocked-100000", "the same, everybody blocked", |bench| measure(bench, USERS)),
+    step("blocked-0", "the worker's program, 200 000 events of 100 000 users, nobody failing", |bench| measure(bench, 0)),
+    step("blocked-1000", "the same, 1 000 users blocked", |bench| measure(bench, 1_000)),
+    step("blocked-10000", "the same, 10 000 users blocked", |bench| measure(bench, 10_000)),
+    step("blocked-100000", "the same, everybody blocked", |bench| measure(bench, USERS)),
 ];
-
-const fn row(name: &'static str, about: &'static str, measure: fn(&Bench) -> anyhow::Result<Measured>) -> Row {
-    Row { name, about, floor: None, goals: &[], part: None, measure }
-}
 
 fn measure(bench: &Bench, blocked: u64) -> anyhow::Result<Measured> {
     let topic = bench.stack.filled_topic_of(EVENTS, USERS)?;
-    let group = unique("blocked");
     let app = sink::start(move |headers| {
         let key = headers.get("__key").and_then(|key| key.to_str().ok()).unwrap_or_default();
         if fails(key, blocked) { StatusCode::INTERNAL_SERVER_ERROR } else { StatusCode::OK }
     })?;
-    let program = Program::start(
-        bench,
-        "consumer",
-        &format!(
-            "[kafka]\ngroup_id = \"{group}\"\ntopics = [\"{topic}\"]\n[retry.default]\ndelays = [\"1h\"]\n\
-             [[handlers]]\nname = \"app\"\nkind = \"http\"\nurl = \"http://127.0.0.1:{app}/event\"\n"
-        ),
-    )?;
+    let program = Program::consumer(bench, &unique("blocked"), &topic, app, WAITING)?;
     program.ready()?;
     let (others, failing): (Vec<String>, Vec<String>) =
         (0..EVENTS).map(|number| user(number, USERS)).partition(|user| !fails(user, blocked));

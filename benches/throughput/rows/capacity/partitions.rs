@@ -12,6 +12,7 @@ use crate::{
     meter::{Measured, mib},
     program::Program,
     row::{Bench, Row},
+    rows::capacity::step,
     sink,
     stack::unique,
     usage::{self, Processes},
@@ -24,25 +25,17 @@ const DURING: Duration = Duration::from_secs(10);
 
 /// Twelve to a thousand.
 pub const ROWS: &[Row] = &[
-    row("partitions-12", "the worker's program with 12 partitions and nothing to do", |bench| measure(bench, 12)),
-    row("partitions-100", "the same with 100", |bench| measure(bench, 100)),
-    row("partitions-1000", "the same with 1 000", |bench| measure(bench, 1_000)),
+    step("partitions-12", "the worker's program with 12 partitions and nothing to do", |bench| measure(bench, 12)),
+    step("partitions-100", "the same with 100", |bench| measure(bench, 100)),
+    step("partitions-1000", "the same with 1 000", |bench| measure(bench, 1_000)),
 ];
-
-const fn row(name: &'static str, about: &'static str, measure: fn(&Bench) -> anyhow::Result<Measured>) -> Row {
-    Row { name, about, floor: None, goals: &[], part: None, measure }
-}
 
 fn measure(bench: &Bench, partitions: i32) -> anyhow::Result<Measured> {
     let topic = unique("partitions");
     bench.stack.create_with(&topic, partitions)?;
     let (app, group) = (sink::start(|_| StatusCode::OK)?, unique("partitions"));
-    let config = format!(
-        "[kafka]\ngroup_id = \"{group}\"\ntopics = [\"{topic}\"]\n\
-         [[handlers]]\nname = \"app\"\nkind = \"http\"\nurl = \"http://127.0.0.1:{app}/event\"\n"
-    );
     let started = Instant::now();
-    let program = Program::start(bench, "consumer", &config)?;
+    let program = Program::consumer(bench, &group, &topic, app, "")?;
     program.ready()?;
     let mut figures = BTreeMap::from([("ready s".to_owned(), started.elapsed().as_secs_f64())]);
     thread::sleep(REST);

@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use crate::{
     meter::{Measured, Meter},
     row::{Bench, Row},
+    rows::capacity::step,
     worker::{self, Settings},
 };
 
@@ -14,15 +15,11 @@ const EVENTS: u64 = 1_000_000;
 
 /// A thousand to a million.
 pub const ROWS: &[Row] = &[
-    row("users-1000", "a million events of 1 000 users, handler in process, Redis", |bench| measure(bench, 1_000)),
-    row("users-10000", "the same of 10 000 users", |bench| measure(bench, 10_000)),
-    row("users-100000", "the same of 100 000 users", |bench| measure(bench, 100_000)),
-    row("users-1000000", "the same of 1 000 000 users", |bench| measure(bench, 1_000_000)),
+    step("users-1000", "a million events of 1 000 users, handler in process, Redis", |bench| measure(bench, 1_000)),
+    step("users-10000", "the same of 10 000 users", |bench| measure(bench, 10_000)),
+    step("users-100000", "the same of 100 000 users", |bench| measure(bench, 100_000)),
+    step("users-1000000", "the same of 1 000 000 users", |bench| measure(bench, 1_000_000)),
 ];
-
-const fn row(name: &'static str, about: &'static str, measure: fn(&Bench) -> anyhow::Result<Measured>) -> Row {
-    Row { name, about, floor: None, goals: &[], part: None, measure }
-}
 
 fn measure(bench: &Bench, users: u64) -> anyhow::Result<Measured> {
     let topic = bench.stack.filled_topic_of(EVENTS, users)?;
