@@ -32,6 +32,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
+use self::render::Seen;
 pub use self::{
     catalog::{Catalog, CatalogError, EventType, Version},
     decode::{Decoder, cheap_user},
@@ -52,6 +53,7 @@ pub struct Event {
     pub(crate) time: DateTime<Utc>,
     pub(crate) expires: Option<DateTime<Utc>>,
     pub(crate) version: Version,
+    pub(crate) seen: Seen,
     pub(crate) record: Record,
 }
 

@@ -14,6 +14,7 @@ use super::{
     complete::{self, Facts},
     ids,
     record::{RawRecord, Record, TopicPartition},
+    render::Seen,
     time,
     view::{self, View},
 };
@@ -63,6 +64,13 @@ pub(super) struct Read {
     pub(super) malformed: Option<&'static str>,
 }
 
+/// What makes a record an event.
+struct Judged {
+    read: Read,
+    kind: Arc<EventType>,
+    seen: Seen,
+}
+
 struct Refusal {
     reason: DeadReason,
     error: String,
@@ -88,7 +96,17 @@ impl Opaque {
         let (id, id_from_offset) = id_or_position(None, record.partition(), record.offset());
         let user_id = record.key().map(|key| String::from_utf8_lossy(key).into()).unwrap_or_default();
         let time = time::of_record(record.timestamp());
-        Event { id, id_from_offset, kind: Arc::clone(&self.kind), user_id, time, expires: None, version: Version::FIRST, record }
+        Event {
+            id,
+            id_from_offset,
+            kind: Arc::clone(&self.kind),
+            user_id,
+            time,
+            expires: None,
+            version: Version::FIRST,
+            seen: Seen::NOTHING,
+            record,
+        }
     }
 }
 
@@ -128,11 +146,11 @@ impl Decoder {
     pub fn decode(&self, record: Record) -> Result<Event, Box<Rejected>> {
         let outcome = view::open(&record, |view| self.judge(view, &record));
         match outcome {
-            Ok((read, kind)) => {
+            Ok(Judged { read, kind, seen }) => {
                 let user_id = read.user_id.unwrap_or_default();
                 let (id, id_from_offset) = id_or_position(read.id, record.partition(), record.offset());
                 let time = read.sent_time.unwrap_or_else(|| time::of_record(record.timestamp()));
-                Ok(Event { id, id_from_offset, kind, user_id, time, expires: read.expires, version: read.version, record })
+                Ok(Event { id, id_from_offset, kind, user_id, time, expires: read.expires, version: read.version, seen, record })
             }
             Err(refusal) => {
                 if let Some(opaque) = self.opaque.as_ref().filter(|opaque| opaque.topics.contains(record.topic())) {
@@ -146,7 +164,7 @@ impl Decoder {
         }
     }
 
-    fn judge(&self, view: Result<View<'_>, String>, record: &Record) -> Result<(Read, Arc<EventType>), Box<Refusal>> {
+    fn judge(&self, view: Result<View<'_>, String>, record: &Record) -> Result<Judged, Box<Refusal>> {
         let refuse = |reason, error: String, read| Err(Box::new(Refusal { reason, error, read }));
         let view = match view {
             Ok(view) => view,
@@ -160,7 +178,7 @@ impl Decoder {
         }
         let Some(kind) = read.kind.take() else {
             if let Some(Ok(kind)) = self.unlisted.as_ref().map(|unlisted| unlisted.kind(&read.event_type)) {
-                return Ok((read, kind));
+                return Ok(Judged::new(&view, read, kind, record));
             }
             return refuse(DeadReason::UnknownType, unknown_type(&self.catalog, &read.event_type), Some(read));
         };
@@ -170,7 +188,14 @@ impl Decoder {
                 return refuse(DeadReason::Schema, error, Some(read));
             }
         }
-        Ok((read, kind))
+        Ok(Judged::new(&view, read, kind, record))
+    }
+}
+
+impl Judged {
+    fn new(view: &View<'_>, read: Read, kind: Arc<EventType>, record: &Record) -> Self {
+        let seen = Seen::of(view, record.value(), &kind, read.version);
+        Self { read, kind, seen }
     }
 }
 

@@ -9,6 +9,7 @@ use super::{
     Catalog, Decoder, Event, cheap_user,
     prepare::{Options, prepare},
     record::{Record, RecordParts, TopicPartition},
+    render::Seen,
     upcast::upcast,
 };
 
@@ -37,7 +38,11 @@ fn exhaust(event: &Event) {
         event.traceparent(),
         event.metadata(),
     );
-    for bytes in [event.to_published(), event.to_cloudevent()] {
+    let anew = Event { seen: Seen::NOTHING, ..event.clone() };
+    assert_eq!(anew.traceparent(), event.traceparent());
+    for (bytes, anew) in [(event.to_published(), anew.to_published()), (event.to_cloudevent(), anew.to_cloudevent())] {
+        let json = |bytes: &[u8]| serde_json::from_slice::<Value>(bytes).ok();
+        assert_eq!(json(&bytes), json(&anew), "what decoding has seen saves work and changes nothing");
         // The null of a fallback would mean that something decoded could not be read again.
         assert!(bytes.starts_with(b"{") || event.is_cloudevent(), "{bytes:?}");
     }

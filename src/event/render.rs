@@ -1,9 +1,10 @@
 //! Events back to bytes: canonical, as published, as a CloudEvent.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, ops::Range};
 
 use bytes::Bytes;
-use serde_json::{Value, json, value::RawValue};
+use serde::Serialize;
+use serde_json::{Value, json};
 
 use super::{
     Event,
@@ -23,6 +24,45 @@ pub(super) struct Canonical<'a> {
     pub(super) event_type: &'a str,
     pub(super) source: &'a str,
     pub(super) facts: Facts<'a>,
+}
+
+/// What rendering need not look for in the record again.
+#[derive(Debug, Clone)]
+pub(crate) struct Seen {
+    /// Where the source stands in a value that is just what [`Event::to_published`] has to say; empty: it is not.
+    source: Range<u32>,
+    /// Event or CloudEvent may carry a trace context.
+    traced: bool,
+}
+
+impl Seen {
+    /// Nothing: all is looked for.
+    pub(super) const NOTHING: Self = Self { source: 0..0, traced: true };
+
+    /// Of a value that is an event of that type, in that version.
+    pub(super) fn of(view: &View<'_>, value: Option<&[u8]>, kind: &EventType, version: Version) -> Self {
+        let head = &view.head;
+        let whole = head.event_id.text().is_some()
+            && !head.event_version.is_missing()
+            && !head.timestamp.is_missing()
+            && view.own_user().is_some()
+            && view.data().is_some()
+            && !kind.is_past(version);
+        // A CloudEvent around it, or a byte order mark, is no part of it.
+        let alone = view.shape == Shape::Event && value.is_some_and(|value| value.len() == view.text.len());
+        let source = head.source.text().filter(|_| whole && alone).and_then(|source| place(source, view.text));
+        Self { source: source.unwrap_or(0..0), traced: view.either(|head| &head.traceparent).is_some() }
+    }
+}
+
+/// Where a part of a text stands in it; `None` where it was copied out of it.
+fn place(part: &str, text: &str) -> Option<Range<u32>> {
+    let start = (part.as_ptr() as usize).checked_sub(text.as_ptr() as usize)?;
+    let end = start + part.len();
+    if end > text.len() {
+        return None;
+    }
+    Some(start.try_into().ok()?..end.try_into().ok()?)
 }
 
 impl Event {
@@ -62,7 +102,7 @@ impl Event {
     pub fn traceparent(&self) -> Option<String> {
         let header =
             self.record.header("traceparent").and_then(|value| std::str::from_utf8(value).ok()).filter(|text| is_traceparent(text));
-        header.map(str::to_owned).or_else(|| self.look(traceparent).flatten())
+        header.map(str::to_owned).or_else(|| if self.seen.traced { self.look(traceparent).flatten() } else { None })
     }
 
     /// The canonical shape (A) as JSON, at the catalogue's version, unknown fields kept.
@@ -73,12 +113,22 @@ impl Event {
     /// The shape that it was published in, a CloudEvent unwrapped, as JSON; required envelope fields that were missing are filled in, and
     /// data of an older version is the catalogue's. Bare data in a CloudEvent is told as [`Event::to_canonical`].
     pub fn to_published(&self) -> Bytes {
+        if self.published_source().is_some() {
+            return self.bytes();
+        }
         self.look(|view| self.published(view)).unwrap_or_else(|| self.bytes())
     }
 
     /// A CloudEvent as JSON: the stored bytes where they are one, else one around [`Event::to_published`].
     pub fn to_cloudevent(&self) -> Bytes {
-        self.look(|view| if view.structured { self.bytes() } else { self.around(view) }).unwrap_or_else(|| self.bytes())
+        if let Some(source) = self.published_source() {
+            return self.around(source, &self.bytes());
+        }
+        let render = |view: &View<'_>| match view.structured {
+            true => self.bytes(),
+            false => self.around(view.source().unwrap_or(UNKNOWN_SOURCE), &self.published(view)),
+        };
+        self.look(render).unwrap_or_else(|| self.bytes())
     }
 
     /// Whether the stored value is itself a CloudEvent.
@@ -132,21 +182,46 @@ impl Event {
         event.to_text().into()
     }
 
-    fn around(&self, view: &View<'_>) -> Bytes {
-        let mut event = Fields::default();
-        event.set_value("specversion", &json!("1.0"));
-        event.set_value("id", &json!(self.id));
-        event.set_value("type", &json!(&*self.kind.name));
-        event.set_value("source", &json!(view.source().unwrap_or(UNKNOWN_SOURCE)));
-        event.set_value("time", &json!(time::format(self.time)));
-        event.set_value("datacontenttype", &json!("application/json"));
-        if let Some(traceparent) = self.traceparent() {
-            event.set_value("traceparent", &json!(traceparent));
+    /// Who published it, where the stored value is what was published.
+    fn published_source(&self) -> Option<&str> {
+        let place = self.seen.source.start as usize..self.seen.source.end as usize;
+        let source = self.record.value()?.get(place).filter(|source| !source.is_empty())?;
+        std::str::from_utf8(source).ok()
+    }
+
+    /// A CloudEvent whose data is `inner`, which is JSON.
+    fn around(&self, source: &str, inner: &[u8]) -> Bytes {
+        #[derive(Serialize)]
+        struct Around<'a> {
+            specversion: &'static str,
+            id: &'a str,
+            r#type: &'a str,
+            source: &'a str,
+            time: String,
+            datacontenttype: &'static str,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            traceparent: Option<String>,
         }
-        let inner = self.published(view);
-        let inner = String::from_utf8(inner.into()).ok().and_then(|text| RawValue::from_string(text).ok());
-        event.set("data", Cow::Owned(inner.unwrap_or_default()));
-        event.to_text().into()
+        let mut out = Vec::with_capacity(inner.len() + 384);
+        // Nothing in it can fail to be written.
+        let _written = serde_json::to_writer(
+            &mut out,
+            &Around {
+                specversion: "1.0",
+                id: &self.id,
+                r#type: &self.kind.name,
+                source,
+                time: time::format(self.time),
+                datacontenttype: "application/json",
+                traceparent: self.traceparent(),
+            },
+        );
+        // What was read as JSON already is not read once more to be written.
+        out.pop();
+        out.extend_from_slice(b",\"data\":");
+        out.extend_from_slice(inner);
+        out.push(b'}');
+        out.into()
     }
 }
 
