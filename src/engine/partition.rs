@@ -3,7 +3,7 @@
 //! The steps of an event stand in their own files: `intake` (poll to lane), `check` (the ledger), `dispatch` (permits, runs),
 //! `settle` (verdicts, dead letters, the ledger again), `drain` (commits, and the way out).
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, future::poll_fn, sync::Arc, task::Poll};
 
 use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use hashbrown::HashMap;
@@ -81,6 +81,8 @@ pub(super) struct Partition {
     /// Runs may start that have not been looked at yet.
     pub(super) more_runs: bool,
     pub(super) runs: FuturesUnordered<BoxFuture<'static, RunDone>>,
+    /// Those that have ended, for as long as a step takes; kept for its room.
+    ended: Vec<RunDone>,
     pub(super) timer: Timer,
 
     pub(super) to_save: Vec<LaneId>,
@@ -163,6 +165,7 @@ impl Partition {
             stalled: false,
             more_runs: false,
             runs: FuturesUnordered::new(),
+            ended: Vec::new(),
             timer: Timer::default(),
             to_save: Vec::new(),
             saving: false,
@@ -212,7 +215,11 @@ impl Partition {
             tokio::select! {
                 biased;
                 Some(command) = commands.recv() => self.command(command),
-                Some(done) = self.runs.next() => self.on_run(done),
+                () = ended(&mut self.runs, &mut self.ended), if !self.runs.is_empty() => {
+                    let mut ended = std::mem::take(&mut self.ended);
+                    ended.drain(..).for_each(|done| self.on_run(done));
+                    self.ended = ended;
+                }
                 Some(io) = self.io.next() => self.on_io(io),
                 // Others of this thread have their turn first.
                 () = tokio::task::yield_now(), if self.has_more() => {}
@@ -317,6 +324,17 @@ impl Partition {
             Io::Refetched(refetched) => self.on_refetched(refetched),
         }
     }
+}
+
+/// Resolves when a run has ended, with all that have: they share a step.
+async fn ended(runs: &mut FuturesUnordered<BoxFuture<'static, RunDone>>, ended: &mut Vec<RunDone>) {
+    poll_fn(|context| {
+        while let Poll::Ready(Some(done)) = runs.poll_next_unpin(context) {
+            ended.push(done);
+        }
+        if ended.is_empty() { Poll::Pending } else { Poll::Ready(()) }
+    })
+    .await;
 }
 
 /// Resolves when the keeper has news of the lease.
