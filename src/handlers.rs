@@ -25,7 +25,7 @@ use self::{
     analytics::AnalyticsHandler,
     audit::AuditHandler,
     forward::ForwardHandler,
-    http::{HttpHandler, Manner, Target, answer::Table, client::client, discover::App, routes::Current},
+    http::{HttpHandler, Manner, Target, answer::Table, client::client, discover::App, endpoint::Endpoint, routes::Current},
     log::LogHandler,
     notify::{NotifyHandler, Postman},
     outlet::Outlet,
@@ -316,12 +316,13 @@ async fn target(
         (Some(url), None) => {
             // Until the first event shows it, an app is taken to be there.
             report.ok();
-            Ok((Target::Url(parse_url(url).map_err(|error| problem(&format!("`url` {error}")))?), None))
+            let endpoint = parse_url(url).and_then(Endpoint::new).map_err(|error| problem(&format!("`url` {error}")))?;
+            Ok((Target::Url(Arc::new(endpoint)), None))
         }
         (None, Some(url)) => {
             let app = app(entry, url, config, http, report)?;
             let current = Current::new(app.discover().await);
-            Ok((Target::Routes(current.clone()), Some((app, current))))
+            Ok((Target::Routes(app.url.clone(), current.clone()), Some((app, current))))
         }
         (Some(_), Some(_)) => Err(problem("`url` and `discover` exclude each other")),
         (None, None) => Err(problem("kind `http` needs `url`, or `discover` for an app that tells its routes")),

@@ -3,11 +3,14 @@
 pub mod answer;
 mod bulk;
 mod bulk_answer;
+mod bulk_body;
 pub mod client;
 pub mod discover;
+pub mod endpoint;
 mod headers;
 mod post;
 pub mod routes;
+mod wire;
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,11 +20,12 @@ use reqwest::{
     Client, Url,
     header::{CONTENT_TYPE, HeaderValue},
 };
-use serde_json::{Value, json, value::RawValue};
+use serde_json::{Value, json};
 
 use self::{
     answer::{Answer, Table},
     bulk::{Batches, Joining},
+    endpoint::Endpoint,
     post::{Posted, Poster},
     routes::{Current, Route},
 };
@@ -40,9 +44,9 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 #[derive(Debug, Clone)]
 pub enum Target {
     /// All to one URL, as written.
-    Url(Url),
-    /// Each to its topic's route.
-    Routes(Current),
+    Url(Arc<Endpoint>),
+    /// Each to its topic's route, at the app with this URL.
+    Routes(Url, Current),
 }
 
 /// How an app is spoken to.
@@ -72,9 +76,13 @@ pub struct HttpHandler {
 }
 
 impl HttpHandler {
-    /// A handler that posts to `target` with `http`, which it should have to itself. `app` is told whether the app is there.
+    /// A handler that posts to `target`, with TLS by `http`, which it should have to itself. `app` is told whether the app is there.
     pub fn new(http: Client, target: Target, manner: Manner, app: Reporter) -> Self {
-        let poster = Arc::new(Poster::new(http, manner.token, manner.table, app));
+        let base = match &target {
+            Target::Url(endpoint) => endpoint.url(),
+            Target::Routes(url, _) => url,
+        };
+        let poster = Arc::new(Poster::new(base, http, manner.token, manner.table, app));
         Self { batches: Batches::new(Arc::clone(&poster), manner.timeout), poster, target, body: manner.body }
     }
 
@@ -101,58 +109,51 @@ impl HttpHandler {
         serde_json::from_slice(&text).unwrap_or_default()
     }
 
-    /// The event's route and URL.
-    fn way(&self, event: &Event) -> Result<(Url, Option<Arc<Route>>), HandlerResult> {
+    /// The event's route and where it leads.
+    fn way(&self, event: &Event) -> Result<(Arc<Endpoint>, Option<Arc<Route>>), HandlerResult> {
         let current = match &self.target {
-            Target::Url(url) => return Ok((url.clone(), None)),
-            Target::Routes(current) => current.get(),
+            Target::Url(endpoint) => return Ok((Arc::clone(endpoint), None)),
+            Target::Routes(_, current) => current.get(),
         };
         let topic = event.record().topic();
         // Its app no longer wants the topic: it stays until the worker has left it, or another worker has it.
         let route = current.of(topic).ok_or_else(|| Err(Failure::transient(format!("the app has no route for topic {topic}"))))?;
-        match route.url(|| self.subject(event, route)) {
-            Ok(Some(url)) => Ok((url.clone(), Some(Arc::clone(route)))),
+        match route.endpoint(|| self.subject(event, route)) {
+            Ok(Some(endpoint)) => Ok((Arc::clone(endpoint), Some(Arc::clone(route)))),
             Ok(None) if route.dead_letters.is_some() => Err(Err(Failure::permanent("no rule of the app's takes this event"))),
             Ok(None) => Err(Ok(Handled::Dropped("no rule of the app's takes this event".to_owned()))),
             Err(error) => Err(Err(Failure::permanent(format!("rule {error}")))),
         }
     }
 
-    /// The event as an entry of a batch: opaque bytes as base64, as Dapr does it.
+    /// The event as an entry of a batch.
     fn entry(&self, run: Run, route: &Route) -> Joining {
-        let (content_type, bytes) = match route.raw {
+        let (content_type, event) = match route.raw {
             true => ("application/octet-stream", run.event.record().value_bytes().unwrap_or_default()),
             false => {
                 let (content_type, bytes) = self.content(&run.event, Some(route));
                 (if content_type == JSON { "application/json" } else { "application/cloudevents+json" }, bytes)
             }
         };
-        let as_json = || if route.raw { None } else { serde_json::from_slice::<Box<RawValue>>(&bytes).ok() };
-        let as_text = || serde_json::value::to_raw_value(&BASE64_STANDARD.encode(&bytes)).unwrap_or_default();
-        let event = as_json().unwrap_or_else(as_text);
-        let metadata = headers::metadata(&run, Some(route))
-            .into_iter()
-            .map(|(name, value)| (name, Value::from(String::from_utf8_lossy(&value).into_owned())))
-            .collect();
-        Joining { run, event, metadata, content_type }
+        Joining { run, event, content_type }
     }
 }
 
 impl Handler for HttpHandler {
     async fn handle(&self, run: Run) -> HandlerResult {
-        let (url, route) = match self.way(&run.event) {
+        let (endpoint, route) = match self.way(&run.event) {
             Ok(way) => way,
             Err(verdict) => return verdict,
         };
-        let route = route.as_deref();
-        if let Some((route, bulk)) = route.and_then(|route| Some((route, route.bulk?))) {
+        if let Some((route, bulk)) = route.as_ref().and_then(|route| Some((route, route.bulk?))) {
             let entry = self.entry(run, route);
-            return self.batches.deliver(route, bulk, url, entry).await;
+            return self.batches.deliver(route, bulk, endpoint, entry).await;
         }
+        let route = route.as_deref();
         let (content_type, body) = self.content(&run.event, route);
         let mut headers = headers::headers(&run, route);
         headers.insert(CONTENT_TYPE, content_type);
-        match self.poster.post(url, headers, body).await {
+        match self.poster.post(&endpoint, headers, body).await {
             Posted::Answered { status, retry_after, body, now } => {
                 Answer { status, retry_after: retry_after.as_deref(), body: &body, now }.verdict(self.poster.table())
             }
@@ -163,7 +164,7 @@ impl Handler for HttpHandler {
     fn dead_letter_topic(&self, topic: &str) -> Option<Arc<str>> {
         match &self.target {
             Target::Url(_) => None,
-            Target::Routes(current) => current.get().of(topic).and_then(|route| route.dead_letters.clone()),
+            Target::Routes(_, current) => current.get().of(topic).and_then(|route| route.dead_letters.clone()),
         }
     }
 }

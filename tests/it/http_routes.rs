@@ -2,6 +2,10 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
+use axum::{
+    Json, Router,
+    routing::{get, post},
+};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -20,7 +24,7 @@ use worker::{
 
 use crate::support::{
     app::{App, Got, reply},
-    config,
+    config, serve,
 };
 
 fn flat(user: &str, event_type: &str) -> Value {
@@ -220,6 +224,43 @@ async fn a_lone_event_does_not_wait_for_the_whole_interval() {
     let started = tokio::time::Instant::now();
     assert_eq!(run(&handlers, event("a", "task.deleted")).await, Ok(Handled::Done));
     assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
+}
+
+#[tokio::test]
+async fn what_comes_while_a_batch_is_under_way_shares_the_next_one() {
+    let (told, mut requests) = tokio::sync::mpsc::unbounded_channel();
+    let subscription = bulk(r#", "maxAwaitDurationMs": 60000"#);
+    let router = Router::new().route("/dapr/subscribe", get(async move || Json(subscription))).route(
+        "/bulk",
+        post(async move |Json(body): Json<Value>| {
+            let entries = body["entries"].as_array().unwrap().len();
+            let (release, released) = tokio::sync::oneshot::channel::<()>();
+            told.send((entries, release)).unwrap();
+            released.await.unwrap();
+            let done = |index: usize| json!({"entryId": index.to_string(), "status": "SUCCESS"});
+            Json(json!({"statuses": (0..entries).map(done).collect::<Vec<_>>()}))
+        }),
+    );
+    let served = serve(router).await;
+    let keys = format!("handlers=[{{name = \"app\", kind = \"http\", timeout = \"1h\", discover = {:?}}}]", served.url(""));
+    let handlers = build(&config(&[&keys])).await;
+    let first = run(&handlers, event("a", "task.deleted"));
+    let app = async {
+        let (entries, release) = requests.recv().await.unwrap();
+        assert_eq!(entries, 1, "nobody else was to come");
+        let others = join_all(["b", "c", "d"].map(|user| run(&handlers, event(user, "task.deleted"))));
+        tokio::pin!(others);
+        assert!(futures_util::poll!(&mut others).is_pending(), "they have joined");
+        release.send(()).unwrap();
+        let together = async {
+            let (entries, release) = requests.recv().await.unwrap();
+            release.send(()).unwrap();
+            entries
+        };
+        let (verdicts, entries) = tokio::join!(others, together);
+        assert_eq!((verdicts, entries), (vec![Ok(Handled::Done); 3], 3));
+    };
+    assert_eq!(tokio::join!(first, app).0, Ok(Handled::Done));
 }
 
 #[tokio::test]

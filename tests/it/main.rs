@@ -37,6 +37,7 @@ mod forward;
 mod healthcheck;
 mod http_handler;
 mod http_routes;
+mod http_wire;
 mod import_dapr;
 mod ingest;
 mod notify;

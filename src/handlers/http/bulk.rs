@@ -9,9 +9,8 @@ use std::{
     time::Duration,
 };
 
-use reqwest::Url;
-use serde::Serialize;
-use serde_json::value::RawValue;
+use bytes::{Bytes, BytesMut};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use tokio::{
     sync::{Notify, oneshot},
     task::JoinSet,
@@ -19,7 +18,10 @@ use tokio::{
 };
 
 use super::{
+    answer::Answer,
     bulk_answer::{self, Verdicts},
+    bulk_body,
+    endpoint::Endpoint,
     post::{Posted, Poster},
     routes::{Bulk, Route},
 };
@@ -28,147 +30,187 @@ use crate::{
     outcome::{Failure, HandlerResult},
 };
 
-/// A batch that nothing has joined for this long is sent: whoever is still to come waits for it.
-const GAP: Duration = Duration::from_millis(20);
+/// Where no request of its line is under way, a batch that nothing has joined for this long is sent: whoever is still to come comes from the
+/// store, which answers sooner.
+const GAP: Duration = Duration::from_millis(2);
 
-/// Which batch an event joins.
-type Key = (Arc<str>, Url);
+/// The events that may share a request: those of one topic to one endpoint.
+type Key = (Arc<str>, Arc<Endpoint>);
+
+/// An event as a batch takes it.
+pub(super) struct Joining {
+    /// The run that it is for.
+    pub(super) run: Run,
+    /// What the app reads: JSON, or bytes.
+    pub(super) event: Bytes,
+    /// And what that is.
+    pub(super) content_type: &'static str,
+}
 
 /// One event of a batch.
 struct Entry {
-    run: Run,
-    event: Box<RawValue>,
-    metadata: serde_json::Map<String, serde_json::Value>,
-    content_type: &'static str,
+    joining: Joining,
     answer: oneshot::Sender<HandlerResult>,
 }
 
-/// A batch that more can join.
-struct Open {
+/// Events of one key, on their way.
+#[derive(Default)]
+struct Line {
+    /// Which batch waits.
     number: u64,
-    pubsub: String,
-    entries: Vec<Entry>,
-    joined: Arc<Notify>,
+    waiting: Vec<Entry>,
+    /// Requests that are not answered.
+    under_way: usize,
+    /// Told when an event joins, and when a request is answered.
+    changed: Arc<Notify>,
 }
 
 #[derive(Default)]
 struct State {
-    open: HashMap<Key, Open>,
-    numbers: u64,
+    lines: HashMap<Key, Line>,
     tasks: JoinSet<()>,
+    /// Room of bodies that were answered: the next ones take it, where new room of that size would be the system's to clear first.
+    rooms: Vec<BytesMut>,
+}
+
+/// What every batch is sent with.
+struct Sender {
+    poster: Arc<Poster>,
+    state: Mutex<State>,
 }
 
 /// Collects events into batches and hands out the answers. Dropping it gives up what is under way.
 pub(super) struct Batches {
-    poster: Arc<Poster>,
+    sender: Arc<Sender>,
     /// Longest wait, whatever a route says: a run's time limit covers its wait.
     patience: Duration,
-    state: Arc<Mutex<State>>,
-}
-
-/// An event as a batch takes it.
-pub(super) struct Joining {
-    pub(super) run: Run,
-    pub(super) event: Box<RawValue>,
-    pub(super) metadata: serde_json::Map<String, serde_json::Value>,
-    pub(super) content_type: &'static str,
 }
 
 impl Batches {
     /// `limit`: the handler's time limit, of which waiting may take half.
     pub(super) fn new(poster: Arc<Poster>, limit: Duration) -> Self {
-        Self { poster, patience: limit / 2, state: Arc::default() }
+        Self { sender: Arc::new(Sender { poster, state: Mutex::default() }), patience: limit / 2 }
     }
 
     /// Sends one event with others and answers with its own verdict. A run that is dropped before its batch is sent is not part of it.
-    pub(super) async fn deliver(&self, route: &Route, bulk: Bulk, url: Url, joining: Joining) -> HandlerResult {
+    pub(super) async fn deliver(&self, route: &Arc<Route>, bulk: Bulk, endpoint: Arc<Endpoint>, joining: Joining) -> HandlerResult {
         let (answer, verdict) = oneshot::channel();
-        let Joining { run, event, metadata, content_type } = joining;
-        let key = (Arc::clone(run.event.record().topic()), url);
-        let entry = Entry { run, event, metadata, content_type, answer };
-        self.join(key, &route.pubsub, bulk, entry);
+        let key = (Arc::clone(joining.run.event.record().topic()), endpoint);
+        self.join(key, route, bulk, Entry { joining, answer });
         verdict.await.unwrap_or_else(|_| Err(Failure::transient("its batch was given up")))
     }
 
-    fn join(&self, key: Key, pubsub: &str, bulk: Bulk, entry: Entry) {
-        let mut state = lock(&self.state);
+    fn join(&self, key: Key, route: &Arc<Route>, bulk: Bulk, entry: Entry) {
+        let mut state = self.sender.state();
         while state.tasks.try_join_next().is_some() {}
-        if !state.open.contains_key(&key) {
-            state.numbers += 1;
-            let (number, joined) = (state.numbers, Arc::new(Notify::new()));
-            let open = Open { number, pubsub: pubsub.to_owned(), entries: Vec::new(), joined: Arc::clone(&joined) };
-            state.open.insert(key.clone(), open);
-            let (poster, shared, key) = (Arc::clone(&self.poster), Arc::clone(&self.state), key.clone());
-            let wait = bulk.wait.min(self.patience);
-            state.tasks.spawn(async move {
-                wait_for_others(&joined, wait).await;
-                if let Some(open) = close(&shared, &key, number) {
-                    send(&poster, &key, open).await;
-                }
-            });
-        }
-        let Some(open) = state.open.get_mut(&key) else { return };
-        open.entries.push(entry);
-        open.joined.notify_one();
-        if open.entries.len() >= bulk.events
-            && let Some(open) = state.open.remove(&key)
-        {
-            let poster = Arc::clone(&self.poster);
-            state.tasks.spawn(async move { send(&poster, &key, open).await });
+        let State { lines, tasks, .. } = &mut *state;
+        let line = lines.entry(key.clone()).or_default();
+        line.waiting.push(entry);
+        if line.waiting.len() >= bulk.events {
+            let batch = line.begin();
+            tasks.spawn(Arc::clone(&self.sender).send(key, Arc::clone(route), batch));
+        } else if line.waiting.len() == 1 {
+            let (number, end) = (line.number, Instant::now() + bulk.wait.min(self.patience));
+            tasks.spawn(Arc::clone(&self.sender).send_when_due(key, Arc::clone(route), number, end));
+        } else {
+            line.changed.notify_one();
         }
     }
 }
 
 impl Drop for Batches {
     fn drop(&mut self) {
-        lock(&self.state).tasks.abort_all();
+        self.sender.state().tasks.abort_all();
     }
 }
 
-/// Takes a batch off the list; `None`: it filled up in the meantime and is sent already, and the one in its place is not this task's.
-fn close(state: &Mutex<State>, key: &Key, number: u64) -> Option<Open> {
-    let mut state = lock(state);
-    if state.open.get(key)?.number == number { state.open.remove(key) } else { None }
-}
-
-fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
-    state.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Until nothing has joined for [`GAP`], or the first has waited for as long as it may.
-async fn wait_for_others(joined: &Notify, wait: Duration) {
-    let end = Instant::now() + wait;
-    loop {
-        let quiet = (Instant::now() + GAP).min(end);
-        if tokio::time::timeout_at(quiet, joined.notified()).await.is_err() || Instant::now() >= end {
-            return;
-        }
+impl Line {
+    /// Takes the batch that waits, to be sent.
+    fn begin(&mut self) -> Vec<Entry> {
+        self.number += 1;
+        self.under_way += 1;
+        std::mem::take(&mut self.waiting)
     }
 }
 
-/// Posts a batch and hands out its verdicts. Where the app refuses it as a whole, each entry is posted alone: one bad event is not its
-/// neighbours' fault.
-async fn send(poster: &Poster, key: &Key, open: Open) {
-    let Open { pubsub, mut entries, .. } = open;
-    // Nobody waits for these any more: their events come again.
-    entries.retain(|entry| !entry.answer.is_closed());
-    if entries.is_empty() {
-        return;
+impl Sender {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-    match post(poster, key, &pubsub, &entries).await {
-        Verdicts::Refused(failure) if entries.len() > 1 => {
-            tracing::debug!(
-                kafka.topic = &*key.0,
-                events = entries.len(),
-                error = failure.error(),
-                "batch refused; each of its events goes alone"
-            );
-            for entry in entries.into_iter().filter(|entry| !entry.answer.is_closed()) {
-                let verdicts = post(poster, key, &pubsub, std::slice::from_ref(&entry)).await;
-                hand_out(verdicts, vec![entry]);
+
+    /// Waits for others to join that batch, and sends it unless it filled up meanwhile. While requests are under way their answers bring what
+    /// comes next, and so a larger batch; otherwise nobody is to come that is not about to.
+    async fn send_when_due(self: Arc<Self>, key: Key, route: Arc<Route>, number: u64, end: Instant) {
+        loop {
+            let (changed, until) = match self.state().lines.get(&key).filter(|line| line.number == number) {
+                Some(line) if line.under_way == 0 => (Arc::clone(&line.changed), end.min(Instant::now() + GAP)),
+                Some(line) => (Arc::clone(&line.changed), end),
+                None => return,
+            };
+            if tokio::time::timeout_at(until, changed.notified()).await.is_err() {
+                break;
             }
         }
-        verdicts => hand_out(verdicts, entries),
+        let batch = self.state().lines.get_mut(&key).filter(|line| line.number == number).map(Line::begin);
+        if let Some(batch) = batch {
+            self.send(key, route, batch).await;
+        }
+    }
+
+    /// Posts a batch and hands out its verdicts. Where the app refuses it as a whole, each entry is posted alone: one bad event is not its
+    /// neighbours' fault.
+    async fn send(self: Arc<Self>, key: Key, route: Arc<Route>, mut entries: Vec<Entry>) {
+        let _under_way = UnderWay { sender: &self, key: &key };
+        // Nobody waits for these any more: their events come again.
+        entries.retain(|entry| !entry.answer.is_closed());
+        if entries.is_empty() {
+            return;
+        }
+        match self.post(&key, &route, &entries).await {
+            Verdicts::Refused(failure) if entries.len() > 1 => {
+                tracing::debug!(
+                    kafka.topic = &*key.0,
+                    events = entries.len(),
+                    error = failure.error(),
+                    "batch refused; each of its events goes alone"
+                );
+                for entry in entries.into_iter().filter(|entry| !entry.answer.is_closed()) {
+                    let verdicts = self.post(&key, &route, std::slice::from_ref(&entry)).await;
+                    hand_out(verdicts, vec![entry]);
+                }
+            }
+            verdicts => hand_out(verdicts, entries),
+        }
+    }
+
+    async fn post(&self, (topic, endpoint): &Key, route: &Route, entries: &[Entry]) -> Verdicts {
+        let mut room = self.state().rooms.pop().unwrap_or_default();
+        let body = bulk_body::write(&mut room, topic, route, entries.iter().map(|entry| &entry.joining));
+        let headers = headers(&route.pubsub, entries.iter().map(|entry| entry.joining.run.epoch).max());
+        let posted = self.poster.post(endpoint, headers, body).await;
+        self.state().rooms.push(room);
+        match posted {
+            Posted::Answered { status, retry_after, body, now } => {
+                let answer = Answer { status, retry_after: retry_after.as_deref(), body: &body, now };
+                bulk_answer::verdicts(&answer, self.poster.table(), entries.len())
+            }
+            Posted::Failed(failure) => Verdicts::Each(vec![Err(failure); entries.len()]),
+        }
+    }
+}
+
+/// A request of a line that is not answered yet.
+struct UnderWay<'a> {
+    sender: &'a Sender,
+    key: &'a Key,
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        if let Some(line) = self.sender.state().lines.get_mut(self.key) {
+            line.under_way -= 1;
+            line.changed.notify_one();
+        }
     }
 }
 
@@ -183,64 +225,15 @@ fn hand_out(verdicts: Verdicts, entries: Vec<Entry>) {
     }
 }
 
-async fn post(poster: &Poster, key: &Key, pubsub: &str, entries: &[Entry]) -> Verdicts {
-    let body = serde_json::to_vec(&body(&key.0, pubsub, entries)).unwrap_or_default();
-    match poster.post(key.1.clone(), bulk_headers(pubsub, entries), body.into()).await {
-        Posted::Answered { status, retry_after, body, now } => {
-            let answer = super::answer::Answer { status, retry_after: retry_after.as_deref(), body: &body, now };
-            bulk_answer::verdicts(&answer, poster.table(), entries.len())
-        }
-        Posted::Failed(failure) => Verdicts::Each(vec![Err(failure); entries.len()]),
-    }
-}
-
-fn bulk_headers(pubsub: &str, entries: &[Entry]) -> reqwest::header::HeaderMap {
-    let mut headers = reqwest::header::HeaderMap::new();
-    headers.insert("content-type", super::JSON);
-    if let Ok(pubsub) = reqwest::header::HeaderValue::try_from(pubsub)
-        && !pubsub.is_empty()
-    {
+/// `epoch`: one number for all entries, the highest owner's, which is what a fence compares with.
+fn headers(pubsub: &str, epoch: Option<u64>) -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(8);
+    headers.insert(CONTENT_TYPE, super::JSON);
+    if let Some(pubsub) = HeaderValue::try_from(pubsub).ok().filter(|pubsub| !pubsub.is_empty()) {
         headers.insert("pubsubname", pubsub);
     }
-    // One number for all: the highest owner's, which is what a fence compares with.
-    if let Some(epoch) = entries.iter().map(|entry| entry.run.epoch).max() {
+    if let Some(epoch) = epoch {
         headers.insert("x-worker-epoch", epoch.into());
     }
     headers
-}
-
-#[derive(Serialize)]
-struct Body<'a> {
-    id: String,
-    r#type: &'static str,
-    topic: &'a str,
-    pubsubname: &'a str,
-    metadata: serde_json::Value,
-    entries: Vec<BodyEntry<'a>>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct BodyEntry<'a> {
-    entry_id: String,
-    event: &'a RawValue,
-    metadata: &'a serde_json::Map<String, serde_json::Value>,
-    content_type: &'static str,
-}
-
-fn body<'a>(topic: &'a str, pubsub: &'a str, entries: &'a [Entry]) -> Body<'a> {
-    let entry = |(index, entry): (usize, &'a Entry)| BodyEntry {
-        entry_id: index.to_string(),
-        event: &entry.event,
-        metadata: &entry.metadata,
-        content_type: entry.content_type,
-    };
-    Body {
-        id: uuid::Uuid::new_v4().to_string(),
-        r#type: "com.dapr.event.sent.bulk",
-        topic,
-        pubsubname: pubsub,
-        metadata: serde_json::json!({ "pubsubName": pubsub }),
-        entries: entries.iter().enumerate().map(entry).collect(),
-    }
 }

@@ -1,5 +1,8 @@
 //! What an app's answer to a batch means: one verdict per entry. Pure.
 
+use std::borrow::Cow;
+
+use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::answer::{Answer, Table};
@@ -29,23 +32,45 @@ pub(super) fn verdicts(answer: &Answer<'_>, table: Table, count: usize) -> Verdi
     let Some(statuses) = statuses(answer.body) else {
         return Verdicts::Each(vec![again("the app answered no list of statuses"); count]);
     };
-    let mut verdicts = vec![again("the app's answer does not name this entry"); count];
+    let mut verdicts = vec![None; count];
     for (entry, status) in statuses {
         let Some(verdict) = entry.parse().ok().and_then(|index: usize| verdicts.get_mut(index)) else { continue };
-        let status = if table == Table::Forgiving { status.to_ascii_uppercase() } else { status };
-        *verdict = match (status.as_str(), table) {
+        let known = ["SUCCESS", "DROP", "RETRY"];
+        let meant = known.into_iter().find(|known| table == Table::Forgiving && status.eq_ignore_ascii_case(known));
+        *verdict = Some(match (meant.unwrap_or(&status), table) {
             ("SUCCESS", _) => Ok(Handled::Done),
             ("DROP", Table::Forgiving) => Ok(Handled::Dropped("the app answered DROP".to_owned())),
             ("DROP", Table::Dapr) => Err(Failure::permanent("the app answered DROP")),
             ("RETRY", _) => again("the app answered RETRY"),
             _ => again("the app answered an unknown status for this entry"),
-        };
+        });
     }
-    Verdicts::Each(verdicts)
+    Verdicts::Each(
+        verdicts.into_iter().map(|verdict| verdict.unwrap_or_else(|| again("the app's answer does not name this entry"))).collect(),
+    )
+}
+
+/// An answer as Dapr's documentation writes it.
+#[derive(Deserialize)]
+struct Written<'a> {
+    #[serde(borrow)]
+    statuses: Vec<WrittenStatus<'a>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct WrittenStatus<'a> {
+    #[serde(borrow)]
+    entry_id: Cow<'a, str>,
+    #[serde(borrow)]
+    status: Cow<'a, str>,
 }
 
 /// `entryId` and `status` of each listed entry; keys in any case.
-fn statuses(body: &[u8]) -> Option<Vec<(String, String)>> {
+fn statuses(body: &[u8]) -> Option<Vec<(Cow<'_, str>, Cow<'_, str>)>> {
+    if let Ok(Written { statuses }) = serde_json::from_slice(body) {
+        return Some(statuses.into_iter().map(|WrittenStatus { entry_id, status }| (entry_id, status)).collect());
+    }
     let fields: Map<String, Value> = serde_json::from_slice(body).ok()?;
     let entries = get(&fields, "statuses")?.as_array()?;
     let text = |value: &Value| match value {
@@ -55,7 +80,7 @@ fn statuses(body: &[u8]) -> Option<Vec<(String, String)>> {
     };
     let entry = |entry: &Value| {
         let fields = entry.as_object()?;
-        Some((text(get(fields, "entryId")?), get(fields, "status").map(text).unwrap_or_default()))
+        Some((text(get(fields, "entryId")?).into(), get(fields, "status").map(text).unwrap_or_default().into()))
     };
     Some(entries.iter().filter_map(entry).collect())
 }

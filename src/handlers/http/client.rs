@@ -6,17 +6,18 @@ use reqwest::{Client, Response, Url, redirect::Policy};
 
 /// Kept-alive connections are given up before the apps' side does: uvicorn and Node close after 5 s of silence, and a POST that meets the
 /// closing is neither clearly sent nor clearly not.
-const IDLE: Duration = Duration::from_secs(4);
+pub(super) const IDLE: Duration = Duration::from_secs(4);
+/// What a request says sent it.
+pub(super) const AGENT: &str = concat!("worker/", env!("CARGO_PKG_VERSION"));
 /// Longest wait for a connection; a handler's own timeout may be shorter.
-const CONNECT: Duration = Duration::from_secs(5);
+pub(super) const CONNECT: Duration = Duration::from_secs(5);
 
 /// A client without proxies from the environment, redirects or compression.
 ///
 /// # Errors
 /// Where the TLS library cannot be set up.
 pub fn client() -> Result<Client, reqwest::Error> {
-    let agent = concat!("worker/", env!("CARGO_PKG_VERSION"));
-    Client::builder().user_agent(agent).no_proxy().redirect(Policy::none()).pool_idle_timeout(IDLE).connect_timeout(CONNECT).build()
+    Client::builder().user_agent(AGENT).no_proxy().redirect(Policy::none()).pool_idle_timeout(IDLE).connect_timeout(CONNECT).build()
 }
 
 /// The body, or `None` where it is longer than `limit` bytes: then the rest is not read.

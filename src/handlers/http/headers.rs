@@ -29,31 +29,59 @@ const NOT_PASSED: [&str; 17] = [
     "user-agent",
 ];
 
+/// Where a record stands, as Dapr names it; a record's own headers of these names are not passed on.
+const PLACE: [&str; 5] = ["__topic", "__partition", "__offset", "__timestamp", "__key"];
+
 /// What every request to an app says: the record's headers, then where it stands in Kafka, then what the worker knows; a later one
 /// replaces an earlier one of its name.
 pub(super) fn headers(run: &Run, route: Option<&Route>) -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    for (name, value) in metadata(run, route) {
-        if let Ok(name) = HeaderName::try_from(name) {
-            headers.insert(name, header_text(&value));
+    let mut headers = HeaderMap::with_capacity(16);
+    metadata(run, route, |name, value| {
+        let name = match name {
+            Name::Own(name) => HeaderName::try_from(name).ok(),
+            Name::Ours(name) => Some(HeaderName::from_static(name)),
+        };
+        if let Some(name) = name {
+            headers.insert(name, header_text(value));
         }
-    }
+    });
     headers.insert("idempotency-key", encoded(run.idempotency_key().as_bytes()));
     headers.insert("x-worker-attempt", run.attempt.into());
     headers.insert("x-worker-epoch", run.epoch.into());
     let trace = run.event.traceparent().map(HeaderValue::try_from);
-    headers.remove("traceparent");
     match trace {
         Some(Ok(traceparent)) => drop(headers.insert("traceparent", traceparent)),
-        _ => drop(headers.remove("tracestate")),
+        _ => {
+            headers.remove("traceparent");
+            headers.remove("tracestate");
+        }
     }
     headers
 }
 
-/// The record's headers with lowercase names, and topic, partition, offset, timestamp and key as Dapr names them.
-pub(super) fn metadata(run: &Run, route: Option<&Route>) -> Vec<(String, Vec<u8>)> {
+/// A header's name.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Name<'a> {
+    /// The record's own, in lowercase.
+    Own(&'a str),
+    /// One that says where the record stands.
+    Ours(&'static str),
+}
+
+impl<'a> Name<'a> {
+    /// The name.
+    pub(super) fn text(self) -> &'a str {
+        match self {
+            Self::Own(name) | Self::Ours(name) => name,
+        }
+    }
+}
+
+/// Shows the record's headers with lowercase names, then topic, partition, offset, timestamp and key as Dapr names them: each name once.
+pub(super) fn metadata(run: &Run, route: Option<&Route>, mut each: impl FnMut(Name<'_>, &[u8])) {
     let record = run.event.record();
-    let mut found: Vec<(String, Vec<u8>)> = Vec::new();
+    let pubsub = route.map(|route| route.pubsub.as_str()).filter(|pubsub| !pubsub.is_empty());
+    let mut own: Vec<(String, &[u8])> = Vec::new();
     let mut total = 0;
     for (name, value) in record.headers() {
         let name = name.to_ascii_lowercase();
@@ -64,44 +92,48 @@ pub(super) fn metadata(run: &Run, route: Option<&Route>) -> Vec<(String, Vec<u8>
             continue;
         }
         total += size;
-        found.retain(|(earlier, _)| *earlier != name);
-        found.push((name, value.to_vec()));
+        own.retain(|(earlier, _)| *earlier != name);
+        let ours = PLACE.contains(&name.as_str()) || name == PUBSUB && pubsub.is_some();
+        if !ours {
+            own.push((name, value));
+        }
     }
-    let mut place = |name: &str, value: Vec<u8>| {
-        found.retain(|(earlier, _)| earlier != name);
-        found.push((name.to_owned(), value));
-    };
-    place("__topic", record.topic().as_bytes().to_vec());
-    place("__partition", record.partition().partition.to_string().into());
-    place("__offset", record.offset().to_string().into());
-    if let Some(timestamp) = record.timestamp() {
-        place("__timestamp", timestamp.to_string().into());
+    for (name, value) in own {
+        each(Name::Own(&name), value);
     }
-    match record.key() {
-        Some(key) if key.len() <= LONGEST.0 => place("__key", key.to_vec()),
-        _ => found.retain(|(name, _)| name != "__key"),
+    let mut digits = itoa::Buffer::new();
+    let [topic, partition, offset, timestamp, key] = PLACE.map(Name::Ours);
+    each(topic, record.topic().as_bytes());
+    each(partition, digits.format(record.partition().partition).as_bytes());
+    each(offset, digits.format(record.offset()).as_bytes());
+    if let Some(at) = record.timestamp() {
+        each(timestamp, digits.format(at).as_bytes());
     }
-    if let Some(route) = route.filter(|route| !route.pubsub.is_empty()) {
-        found.retain(|(name, _)| name != "pubsubname");
-        found.push(("pubsubname".to_owned(), route.pubsub.clone().into_bytes()));
+    if let Some(found) = record.key().filter(|key| key.len() <= LONGEST.0) {
+        each(key, found);
     }
-    found
+    if let Some(pubsub) = pubsub {
+        each(Name::Ours(PUBSUB), pubsub.as_bytes());
+    }
 }
+
+/// The app's name for the brokers.
+const PUBSUB: &str = "pubsubname";
 
 /// Bytes as a header's value: as they are where HTTP allows it, else percent-encoded.
 fn header_text(bytes: &[u8]) -> HeaderValue {
-    let plain = bytes.iter().all(|byte| matches!(byte, b' '..=b'~' | b'\t'));
     let padded = bytes.first().is_some_and(u8::is_ascii_whitespace) || bytes.last().is_some_and(u8::is_ascii_whitespace);
-    if plain && !padded { HeaderValue::from_bytes(bytes).unwrap_or_else(|_| encoded(bytes)) } else { encoded(bytes) }
+    if bytes.is_ascii() && !padded { HeaderValue::from_bytes(bytes).unwrap_or_else(|_| encoded(bytes)) } else { encoded(bytes) }
 }
 
 /// Bytes as a header's value: graphic ASCII as it is, any other text percent-encoded, since HTTP forbids it there.
 fn encoded(bytes: &[u8]) -> HeaderValue {
+    if bytes.iter().all(u8::is_ascii_graphic) {
+        return HeaderValue::from_bytes(bytes).unwrap_or(HeaderValue::from_static(""));
+    }
     let plain = |byte: u8| byte.is_ascii_graphic() && byte != b'%';
-    let encoded: String = match bytes.iter().all(u8::is_ascii_graphic) {
-        true => String::from_utf8_lossy(bytes).into_owned(),
-        false => bytes.iter().map(|&byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect(),
-    };
+    let encoded: String =
+        bytes.iter().map(|&byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect();
     // Only graphic ASCII is left, which every header takes.
     HeaderValue::try_from(encoded).unwrap_or(HeaderValue::from_static(""))
 }

@@ -9,6 +9,7 @@ use std::{
 use reqwest::Url;
 use serde_json::Value;
 
+use super::endpoint::Endpoint;
 use crate::config::{
     condition::{Condition, Subject},
     handlers::RouteConfig,
@@ -28,8 +29,8 @@ pub struct Bulk {
 pub struct Route {
     /// The app's name for the brokers; may be empty.
     pub pubsub: String,
-    rules: Vec<(Condition, Url)>,
-    default: Option<Url>,
+    rules: Vec<(Condition, Arc<Endpoint>)>,
+    default: Option<Arc<Endpoint>>,
     /// Takes this topic's dead letters.
     pub dead_letters: Option<Arc<str>>,
     /// Values are opaque bytes.
@@ -41,12 +42,16 @@ pub struct Route {
 impl Route {
     /// Joins paths to the app's URL and compiles conditions.
     fn compile(app: &Url, route: &RouteConfig) -> Result<Self, String> {
-        let url = |path: &str| join(app, path).ok_or_else(|| format!("`{path}` is no path"));
-        let rule = |rule: &crate::config::handlers::RuleConfig| Ok::<_, String>((Condition::compile(&rule.condition)?, url(&rule.path)?));
+        let endpoint = |path: &str| {
+            let url = join(app, path).ok_or_else(|| format!("`{path}` is no path"))?;
+            Endpoint::new(url).map(Arc::new).map_err(|error| format!("`{path}` {error}"))
+        };
+        let rule =
+            |rule: &crate::config::handlers::RuleConfig| Ok::<_, String>((Condition::compile(&rule.condition)?, endpoint(&rule.path)?));
         Ok(Self {
             pubsub: route.pubsub.clone(),
             rules: route.rules.iter().map(rule).collect::<Result<_, _>>()?,
-            default: route.path.as_deref().map(url).transpose()?,
+            default: route.path.as_deref().map(endpoint).transpose()?,
             dead_letters: route.dead_letter_topic.as_deref().map(Arc::from),
             raw: route.raw_payload,
             bulk: route.bulk.then_some(Bulk { events: route.bulk_events, wait: route.bulk_wait }),
@@ -58,14 +63,14 @@ impl Route {
     ///
     /// # Errors
     /// Where a rule that comes before any that holds cannot be told of this event.
-    pub fn url(&self, event: impl FnOnce() -> Value) -> Result<Option<&Url>, String> {
+    pub fn endpoint(&self, event: impl FnOnce() -> Value) -> Result<Option<&Arc<Endpoint>>, String> {
         if self.rules.is_empty() {
             return Ok(self.default.as_ref());
         }
         let subject = Subject::new(&event());
-        for (condition, url) in &self.rules {
+        for (condition, endpoint) in &self.rules {
             if condition.holds(&subject)? {
-                return Ok(Some(url));
+                return Ok(Some(endpoint));
             }
         }
         Ok(self.default.as_ref())
@@ -179,7 +184,7 @@ mod tests {
 
     fn way(route: &RouteConfig, event_type: &str) -> Result<Option<String>, String> {
         let routes = Routes::compile(&app(), &[], std::slice::from_ref(route), "dlq").unwrap();
-        let url = routes.of("t").unwrap().url(|| json!({"type": event_type, "data": {}}));
+        let url = routes.of("t").unwrap().endpoint(|| json!({"type": event_type, "data": {}}));
         url.map(|url| url.map(ToString::to_string))
     }
 
@@ -205,7 +210,7 @@ mod tests {
         let declared = [entry("t", Some("/declared"), &[]), entry("u", Some("/u"), &[])];
         let routes = Routes::compile(&app(), &declared, &[entry("t", Some("/told"), &[])], "dlq").unwrap();
         assert_eq!(routes.topics().collect::<Vec<_>>(), ["t", "u"]);
-        let path = |topic: &str| routes.of(topic).unwrap().url(|| json!({})).unwrap().unwrap().path().to_owned();
+        let path = |topic: &str| routes.of(topic).unwrap().endpoint(|| json!({})).unwrap().unwrap().url().path().to_owned();
         assert_eq!((path("t"), path("u")), ("/told".to_owned(), "/u".to_owned()));
     }
 

@@ -1,0 +1,145 @@
+//! The `http` handler's connections, against an app that is written byte by byte.
+
+use std::{future::Future, sync::Arc};
+
+use serde_json::json;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
+use worker::{
+    event::{
+        Catalog, Decoder, Event,
+        record::{Record, RecordParts, TopicPartition},
+    },
+    handler::{Registry, Run},
+    handlers,
+    health::Health,
+    outcome::{Failure, Handled, HandlerResult},
+    telemetry::Metrics,
+};
+
+use crate::support::config;
+
+const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+
+/// The app's port, and a handler that posts to it.
+async fn app() -> (TcpListener, Registry) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://localhost:{}/in", listener.local_addr().unwrap().port());
+    let config = config(&[&format!("handlers=[{{name = \"app\", kind = \"http\", url = {url:?}}}]")]);
+    let registry = handlers::build(&config, &Catalog::embedded().unwrap(), &Health::new(), &Metrics::new("consumer")).await.unwrap();
+    (listener, registry.registry())
+}
+
+fn event() -> Arc<Event> {
+    let value = json!({"event_id": "e", "event_type": "task.deleted", "user_id": "u", "task_id": 7, "data": {}});
+    let parts = RecordParts { key: Some(b"u".to_vec()), value: Some(value.to_string().into_bytes()), ..RecordParts::default() };
+    let record = Record::copy_of(&TopicPartition::new("task-events", 0), &parts);
+    Arc::new(Decoder::new(Arc::new(Catalog::embedded().unwrap()), true).decode(record).unwrap())
+}
+
+fn run(registry: &Registry) -> impl Future<Output = HandlerResult> + use<> {
+    let run = Run { event: event(), attempt: 1, epoch: 1, cancelled: Arc::default() };
+    Arc::clone(&registry.bindings()[0].handler).handle_boxed(run)
+}
+
+/// Reads a whole request.
+async fn request(stream: &mut TcpStream) {
+    let (mut read, mut buffer) = (Vec::new(), [0; 4096]);
+    loop {
+        let count = stream.read(&mut buffer).await.unwrap();
+        assert_ne!(count, 0, "the handler closed the connection");
+        read.extend_from_slice(&buffer[..count]);
+        let text = String::from_utf8_lossy(&read);
+        let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
+        if body.len() == length.parse::<usize>().unwrap() {
+            return;
+        }
+    }
+}
+
+/// Answers one request with that text, then goes on as told.
+async fn answer(stream: &mut TcpStream, text: &str) {
+    request(stream).await;
+    stream.write_all(text.as_bytes()).await.unwrap();
+}
+
+/// What comes of one run that the app answers so, on a connection of its own that it closes then.
+async fn verdict(text: &str) -> HandlerResult {
+    let (listener, registry) = app().await;
+    let served = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        answer(&mut stream, text).await;
+    };
+    tokio::join!(run(&registry), served).0
+}
+
+#[tokio::test]
+async fn a_connection_that_the_app_closed_is_not_used_again() {
+    let (listener, registry) = app().await;
+    for last in [OK, "HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"] {
+        let served = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            answer(&mut stream, OK).await;
+            // The same connection again.
+            answer(&mut stream, last).await;
+        };
+        let twice = async { (run(&registry).await, run(&registry).await) };
+        assert_eq!(tokio::join!(twice, served).0, (Ok(Handled::Done), Ok(Handled::Done)));
+        // The end of the connection is seen.
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_run_that_is_given_up_closes_its_connection() {
+    let (listener, registry) = app().await;
+    let mut given_up = Box::pin(run(&registry));
+    let served = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        request(&mut stream).await;
+        stream
+    };
+    let mut stream = tokio::select! {
+        result = &mut given_up => panic!("nobody answered: {result:?}"),
+        stream = served => stream,
+    };
+    drop(given_up);
+    assert_eq!(stream.read(&mut [0; 16]).await.unwrap(), 0, "the app is told");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_nobody_uses_is_closed_before_the_apps_side_would() {
+    let (listener, registry) = app().await;
+    let started = tokio::time::Instant::now();
+    let served = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        answer(&mut stream, OK).await;
+        assert_eq!(stream.read(&mut [0; 16]).await.unwrap(), 0);
+    };
+    assert_eq!(tokio::join!(run(&registry), served).0, Ok(Handled::Done));
+    assert!(started.elapsed().as_secs() < 10, "{:?}", started.elapsed());
+}
+
+#[tokio::test]
+async fn an_answer_in_pieces_is_read_whole() {
+    let retry = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nb\r\n{\"status\": \r\n8\r\n\"RETRY\"}\r\n0\r\n\r\n";
+    let Err(Failure::Transient { error, .. }) = verdict(retry).await else { panic!("RETRY is transient") };
+    assert!(error.contains("RETRY"), "{error}");
+}
+
+#[tokio::test]
+async fn what_breaks_off_is_a_transient_failure_that_says_so() {
+    for (text, said) in [
+        ("", "the connection broke"),
+        ("HTTP/1.1 2", "the connection broke"),
+        ("no HTTP at all\r\n\r\n", "the connection broke"),
+        ("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n{\"st", "the answer broke off"),
+        ("HTTP/1.1 503 Busy\r\ncontent-length: 10\r\n\r\n{\"st", "the app answered 503"),
+    ] {
+        let Err(Failure::Transient { error, .. }) = verdict(text).await else { panic!("{text:?} is no success") };
+        assert!(error.contains(said), "{text:?}: {error}");
+    }
+}
