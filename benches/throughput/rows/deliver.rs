@@ -23,7 +23,7 @@ const BULK: usize = 100;
 pub const ROWS: &[Row] = &[
     Row {
         name: "post",
-        about: "poll, hand-over to 64 lanes by key, each POSTs over an HTTP/1.1 connection of its own",
+        about: "poll, hand-over to 64 lanes by key, each parses and POSTs over an HTTP/1.1 connection of its own",
         floor: None,
         goals: &[],
         part: Some(5),
