@@ -39,6 +39,8 @@ pub enum Case {
     MapDecode,
     /// An event's whole way through the engine: decode, validate, lane, ledger in memory, handler, settlement
     Engine,
+    /// The same where the handler has to wait, as for an app's answer
+    EngineWaiting,
 }
 
 /// Does nothing.
@@ -46,6 +48,16 @@ pub struct Noop;
 
 impl Handler for Noop {
     async fn handle(&self, _run: Run) -> HandlerResult {
+        Ok(Handled::Done)
+    }
+}
+
+/// Does nothing, later.
+pub struct Waiting;
+
+impl Handler for Waiting {
+    async fn handle(&self, _run: Run) -> HandlerResult {
+        tokio::task::yield_now().await;
         Ok(Handled::Done)
     }
 }
@@ -60,7 +72,7 @@ impl Case {
     pub fn rounds(self) -> u64 {
         match self {
             Self::MapEncode | Self::MapDecode => 500,
-            Self::Engine => 4096,
+            Self::Engine | Self::EngineWaiting => 4096,
             _ => 2000,
         }
     }
@@ -101,7 +113,8 @@ impl Case {
                 let text = map.encode(MapLimits::default()).text;
                 repeat(rounds, || Map::decode(0, black_box(&text)));
             }
-            Self::Engine => engine::run(rounds)?,
+            Self::Engine => engine::run(rounds, Binding::new("noop", &["*"], Noop))?,
+            Self::EngineWaiting => engine::run(rounds, Binding::new("waiting", &["*"], Waiting))?,
         }
         Ok(())
     }

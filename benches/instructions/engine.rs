@@ -24,7 +24,7 @@ use worker::{
     telemetry::Metrics,
 };
 
-use super::cases::{Noop, canonical};
+use super::cases::canonical;
 
 /// Records of one hand-over, as the Source makes them.
 const BATCH: u64 = 512;
@@ -44,22 +44,22 @@ impl Publisher for Sink {
     }
 }
 
-/// Drives `rounds` events through.
+/// Drives `rounds` events through, to one handler.
 ///
 /// # Errors
 /// Where the engine ends by itself.
-pub fn run(rounds: u64) -> anyhow::Result<()> {
+pub fn run(rounds: u64, handler: Binding) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build()?;
-    runtime.block_on(drive(rounds))
+    runtime.block_on(drive(rounds, handler))
 }
 
-async fn drive(rounds: u64) -> anyhow::Result<()> {
+async fn drive(rounds: u64, handler: Binding) -> anyhow::Result<()> {
     let start = Instant::now();
     let (sink, metrics) = (Arc::new(Sink), Metrics::new("bench"));
     let config = Config::load(&Sources::default())?.config;
     let parts = Parts {
         decoder: Decoder::new(Arc::new(Catalog::embedded()?), true),
-        registry: Registry::new().bind(Binding::new("noop", &["*"], Noop)),
+        registry: Registry::new().bind(handler),
         schedules: Schedules::new(&config.retry),
         store: Arc::new(MemoryStore::default()),
         publisher: Arc::clone(&sink) as Arc<dyn Publisher>,

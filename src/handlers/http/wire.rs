@@ -8,7 +8,7 @@ use std::{
     io,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Waker},
+    task::{Context, Poll, Waker},
 };
 
 use bytes::Bytes;
@@ -21,7 +21,7 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use reqwest::Url;
-use tokio::{net::TcpStream, time::Instant};
+use tokio::{net::TcpStream, task::unconstrained, time::Instant};
 
 use super::client::{CONNECT, IDLE};
 
@@ -181,7 +181,9 @@ impl Link {
 
     /// Whether it takes a request now.
     fn is_ready(&mut self) -> bool {
-        self.drive(&mut Context::from_waker(Waker::noop()));
+        // However much its task has done in this turn: else the app's end of it goes unseen.
+        let mut look = std::pin::pin!(unconstrained(poll_fn(|context| Poll::Ready(self.drive(context)))));
+        let _ready = look.as_mut().poll(&mut Context::from_waker(Waker::noop()));
         self.connection.is_some() && self.requests.is_ready()
     }
 
