@@ -182,7 +182,10 @@ impl Link {
     /// Whether it takes a request now.
     fn is_ready(&mut self) -> bool {
         // However much its task has done in this turn: else the app's end of it goes unseen.
-        let mut look = std::pin::pin!(unconstrained(poll_fn(|context| Poll::Ready(self.drive(context)))));
+        let mut look = std::pin::pin!(unconstrained(poll_fn(|context| {
+            self.drive(context);
+            Poll::Ready(())
+        })));
         let _ready = look.as_mut().poll(&mut Context::from_waker(Waker::noop()));
         self.connection.is_some() && self.requests.is_ready()
     }
