@@ -8,7 +8,7 @@ use axum::{
 };
 use futures_util::future::join_all;
 use serde_json::{Value, json};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
 use worker::{
     config::Config,
     event::{
@@ -23,6 +23,7 @@ use worker::{
 };
 
 use crate::support::{
+    Served,
     app::{App, Got, reply},
     config, serve,
 };
@@ -226,15 +227,15 @@ async fn a_lone_event_does_not_wait_for_the_whole_interval() {
     assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
 }
 
-#[tokio::test]
-async fn what_comes_while_a_batch_is_under_way_shares_the_next_one() {
-    let (told, mut requests) = tokio::sync::mpsc::unbounded_channel();
-    let subscription = bulk(r#", "maxAwaitDurationMs": 60000"#);
+/// An app that tells of each batch how many events it has, and answers when it is let.
+async fn patient(most: usize) -> (Served, Handlers, mpsc::UnboundedReceiver<(usize, oneshot::Sender<()>)>) {
+    let (told, requests) = mpsc::unbounded_channel();
+    let subscription = bulk(&format!(r#", "maxMessagesCount": {most}, "maxAwaitDurationMs": 60000"#));
     let router = Router::new().route("/dapr/subscribe", get(async move || Json(subscription))).route(
         "/bulk",
         post(async move |Json(body): Json<Value>| {
             let entries = body["entries"].as_array().unwrap().len();
-            let (release, released) = tokio::sync::oneshot::channel::<()>();
+            let (release, released) = oneshot::channel();
             told.send((entries, release)).unwrap();
             released.await.unwrap();
             let done = |index: usize| json!({"entryId": index.to_string(), "status": "SUCCESS"});
@@ -244,23 +245,40 @@ async fn what_comes_while_a_batch_is_under_way_shares_the_next_one() {
     let served = serve(router).await;
     let keys = format!("handlers=[{{name = \"app\", kind = \"http\", timeout = \"1h\", discover = {:?}}}]", served.url(""));
     let handlers = build(&config(&[&keys])).await;
-    let first = run(&handlers, event("a", "task.deleted"));
-    let app = async {
-        let (entries, release) = requests.recv().await.unwrap();
-        assert_eq!(entries, 1, "nobody else was to come");
-        let others = join_all(["b", "c", "d"].map(|user| run(&handlers, event(user, "task.deleted"))));
-        tokio::pin!(others);
-        assert!(futures_util::poll!(&mut others).is_pending(), "they have joined");
-        release.send(()).unwrap();
-        let together = async {
-            let (entries, release) = requests.recv().await.unwrap();
-            release.send(()).unwrap();
-            entries
+    (served, handlers, requests)
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_comes_while_a_batch_is_under_way_shares_the_next_one() {
+    // Sent since nobody else was to come, and sent since it was full.
+    for (most, before, after) in [(10, 1, 2), (2, 2, 1)] {
+        let (_served, handlers, mut requests) = patient(most).await;
+        let runs = |users: &'static [&'static str]| join_all(users.iter().map(|user| run(&handlers, event(user, "task.deleted"))));
+        let first = runs(&["a"]);
+        let more = async {
+            // The first waits for others by now.
+            tokio::task::yield_now().await;
+            runs(&["b"][..before - 1]).await
         };
-        let (verdicts, entries) = tokio::join!(others, together);
-        assert_eq!((verdicts, entries), (vec![Ok(Handled::Done); 3], 3));
-    };
-    assert_eq!(tokio::join!(first, app).0, Ok(Handled::Done));
+        let then = async {
+            let (entries, release) = requests.recv().await.unwrap();
+            assert_eq!(entries, before);
+            let others = runs(&["c", "d"][..after]);
+            tokio::pin!(others);
+            assert!(futures_util::poll!(&mut others).is_pending(), "they have joined");
+            tokio::task::yield_now().await;
+            release.send(()).unwrap();
+            let started = tokio::time::Instant::now();
+            let together = async {
+                let (entries, release) = requests.recv().await.unwrap();
+                release.send(()).unwrap();
+                (entries, started.elapsed() < Duration::from_secs(10))
+            };
+            tokio::join!(others, together)
+        };
+        let (_, _, (others, together)) = tokio::join!(first, more, then);
+        assert_eq!((others, together), (vec![Ok(Handled::Done); after], (after, true)));
+    }
 }
 
 #[tokio::test]

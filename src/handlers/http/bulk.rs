@@ -141,20 +141,25 @@ impl Sender {
     /// Waits for others to join that batch, and sends it unless it filled up meanwhile. While requests are under way their answers bring what
     /// comes next, and so a larger batch; otherwise nobody is to come that is not about to.
     async fn send_when_due(self: Arc<Self>, key: Key, route: Arc<Route>, number: u64, end: Instant) {
-        loop {
-            let (changed, until) = match self.state().lines.get(&key).filter(|line| line.number == number) {
-                Some(line) if line.under_way == 0 => (Arc::clone(&line.changed), end.min(Instant::now() + GAP)),
-                Some(line) => (Arc::clone(&line.changed), end),
-                None => return,
+        let mut told = true;
+        let batch = loop {
+            let (changed, until) = {
+                let mut state = self.state();
+                let Some(line) = state.lines.get_mut(&key) else { return };
+                if line.number != number {
+                    // It filled up. What was told here was for whoever waits now.
+                    line.changed.notify_one();
+                    return;
+                }
+                if !told {
+                    break line.begin();
+                }
+                let quiet = Instant::now() + GAP;
+                (Arc::clone(&line.changed), if line.under_way == 0 { end.min(quiet) } else { end })
             };
-            if tokio::time::timeout_at(until, changed.notified()).await.is_err() {
-                break;
-            }
-        }
-        let batch = self.state().lines.get_mut(&key).filter(|line| line.number == number).map(Line::begin);
-        if let Some(batch) = batch {
-            self.send(key, route, batch).await;
-        }
+            told = tokio::time::timeout_at(until, changed.notified()).await.is_ok();
+        };
+        self.send(key, route, batch).await;
     }
 
     /// Posts a batch and hands out its verdicts. Where the app refuses it as a whole, each entry is posted alone: one bad event is not its
