@@ -17,11 +17,11 @@ pub const POST_MICROS: f64 = 32.0;
 /// Part of a CPU, and of the runs at once, that is planned with: the rest is for rebalances, catching up and one pod less.
 pub const USED: f64 = 0.5;
 /// Besides key, value and headers, what an event costs that is held whole, its lane included.
-pub const EVENT_BYTES: f64 = 750.0;
+pub const EVENT_BYTES: f64 = 550.0;
 /// What an event costs that is kept as its position only, with the queue's room to grow.
 pub const STUB_BYTES: f64 = 48.0;
 /// What a process needs that holds nothing.
-pub const IDLE_BYTES: f64 = 51.0 * 1024.0 * 1024.0;
+pub const IDLE_BYTES: f64 = 24.0 * 1024.0 * 1024.0;
 
 /// What is to be handled.
 #[derive(Debug, Clone, PartialEq)]

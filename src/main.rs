@@ -6,7 +6,7 @@ use clap::Parser;
 use worker::cli::{Cli, Exit};
 
 /// Records are copied on one thread and let go on another, in no order, which the C library's allocator pays for with a third of all
-/// processor time: measured with `make bench`, see ARCHITECTURE.md.
+/// processor time: measured with `make bench`, see ARCHITECTURE.md. On Linux it stands in for `malloc` as well, and takes no huge pages.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

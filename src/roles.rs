@@ -4,6 +4,7 @@ mod alerts;
 pub mod brokers;
 pub(crate) mod consumer;
 pub mod dead_reminders;
+mod footprint;
 pub mod ingest;
 pub mod input;
 mod intake;

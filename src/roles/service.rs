@@ -2,10 +2,14 @@
 
 use std::{future::Future, time::Duration};
 
-use tokio::{net::TcpListener, task::JoinSet, time::timeout};
+use tokio::{
+    net::TcpListener,
+    task::JoinSet,
+    time::{sleep, timeout},
+};
 use tokio_util::sync::CancellationToken;
 
-use super::RunError;
+use super::{RunError, footprint};
 use crate::{
     config::{Config, Role},
     handlers::stats::Stats,
@@ -17,6 +21,8 @@ use crate::{
 
 /// Time for the last scrape of the ops listener at the end.
 const LAST_SCRAPE: Duration = Duration::from_secs(1);
+/// Between two looks whether the start is over.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// A role's health page, metrics and statistics, and the listener that shows them.
 pub(super) struct Service {
@@ -48,8 +54,16 @@ impl Service {
             self.health.drain();
             std::future::pending::<()>().await;
         };
+        let ready = async {
+            while !self.health.readiness().ok {
+                sleep(LOOK).await;
+            }
+            footprint::let_go_of_code();
+            std::future::pending::<()>().await;
+        };
         let result = tokio::select! {
             result = work => result,
+            () = ready => Ok(()),
             () = not_ready => Ok(()),
             Some(ended) = background.join_next() => Err(anyhow::anyhow!("the http listener ended: {ended:?}").into()),
         };
