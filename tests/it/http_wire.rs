@@ -94,6 +94,23 @@ async fn a_connection_that_the_app_closed_is_not_used_again() {
 }
 
 #[tokio::test]
+async fn an_app_that_takes_no_request_is_asked_once() {
+    let (listener, registry) = app().await;
+    let served = async {
+        let mut accepted = 0;
+        loop {
+            drop(listener.accept().await.unwrap());
+            accepted += 1;
+            assert_eq!(accepted, 1, "whoever closes at once is not asked again at once");
+        }
+    };
+    tokio::select! {
+        result = run(&registry) => assert!(matches!(result, Err(Failure::Transient { .. })), "{result:?}"),
+        () = served => {}
+    }
+}
+
+#[tokio::test]
 async fn a_run_that_is_given_up_closes_its_connection() {
     let (listener, registry) = app().await;
     let mut given_up = Box::pin(run(&registry));

@@ -91,7 +91,9 @@ impl Wire {
     /// Where the app is away, or breaks off before the answer's head is there: what it did is unknown then.
     pub(super) async fn send(&self, mut post: Post, limit: usize) -> Result<Answer, WireError> {
         loop {
-            let mut link = match self.take() {
+            let kept = self.take();
+            let new = kept.is_none();
+            let mut link = match kept {
                 Some(link) => link,
                 // Rarely: its state would make that of every request larger.
                 None => Box::new(Box::pin(Link::open(&self.host, self.port)).await?),
@@ -99,11 +101,11 @@ impl Wire {
             let response = match link.send(post).await {
                 Ok(response) => response,
                 // The app had closed it before anything was sent: not this request's end.
-                Err((Some(unsent), _)) => {
+                Err((Some(unsent), _)) if !new => {
                     post = unsent;
                     continue;
                 }
-                Err((None, error)) => return Err(WireError::Broken(error)),
+                Err((_, error)) => return Err(WireError::Broken(error)),
             };
             let (head, body) = response.into_parts();
             let body = link.read(body, limit).await.map_err(WireError::Broken);
