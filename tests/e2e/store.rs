@@ -132,7 +132,7 @@ async fn a_finished_event_is_known_for_the_retention_and_its_set_is_dropped_afte
     let (lease, _) = take(&redis.one, &partition(0), "a", 0).await;
     let written = redis.now_ms().await;
     redis.one.finish(&lease, vec![event(1)]).await.unwrap();
-    assert_eq!(redis.ask::<String>(&["GET", &format!("{}:geometry", redis.base)]).await, "1 16 2000");
+    assert_eq!(redis.ask::<String>(&["GET", &format!("{}:geometry", redis.base)]).await, "1 4 2000");
     let first = redis.keys("done").await;
     assert_eq!(first.len(), 1);
     loop {
@@ -186,7 +186,7 @@ async fn every_key_expires_some_time_after_the_retention_and_none_before() {
     redis.one.finish(&lease, (0..100).map(event).collect()).await.unwrap();
     redis.one.ping().await.unwrap();
     let keys = redis.keys("").await;
-    assert_eq!(keys.iter().filter(|key| key.contains(":done:")).count(), 16);
+    assert_eq!(keys.iter().filter(|key| key.contains(":done:")).count(), 4);
     for key in keys {
         let days = redis.ask::<i64>(&["PTTL", &key]).await / (24 * 3600 * 1000);
         match key.rsplit_once(":group:").unwrap().1 {

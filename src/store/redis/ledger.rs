@@ -11,8 +11,8 @@ use std::{
 
 use crate::engine::ports::{Member, StoreError};
 
-/// Shards of a first start.
-const SHARDS: u64 = 16;
+/// Shards of a first start. Each is a command of its own in every exchange, and an exchange of a busy partition has some 170 events.
+const SHARDS: u64 = 4;
 /// More generations than this per read are refused: the geometry was made for something much shorter.
 const MOST_GENERATIONS: u64 = 64;
 /// How often a worker makes sure that a set that it adds to expires: a flushed Redis may have begun it anew.
