@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use super::{
@@ -17,7 +18,7 @@ use super::{
     work::{Part, PartState, Verdict, Work},
 };
 use crate::{
-    event::{Event, record::Record},
+    event::Event,
     outcome::{DeadReason, Settled},
     retry::{Schedule, clamp_due},
 };
@@ -112,10 +113,11 @@ impl Partition {
     fn prepare(&mut self, id: LaneId, now: Instant) -> bool {
         let lane = &mut self.lanes[id];
         if lane.work.is_none() {
-            let Some(record) = lane.queue.pop_front() else { return false };
-            let bytes = record.footprint();
+            let next = lane.next.take().or_else(|| lane.queue.pop_front().map(|record| self.shared.decode(record)));
+            let Some(subject) = next else { return false };
+            let bytes = subject.record().footprint();
             lane.queued_bytes -= bytes;
-            let work = match self.begin(record, now) {
+            let work = match self.begin(subject, now) {
                 Ok(work) => work,
                 Err((offset, settled, kind)) => {
                     self.settle_now(id, offset, bytes, settled, kind);
@@ -139,17 +141,16 @@ impl Partition {
         true
     }
 
-    /// A record at its turn: work for its handlers or the DLQ; or what settles without a run: expired, unrouted, skipped.
-    fn begin(&mut self, record: Record, now: Instant) -> Result<Box<Work>, (i64, Settled, TypeId)> {
-        let offset = record.offset();
+    /// An event at its turn: work for its handlers or the DLQ; or what settles without a run: expired, unrouted, skipped.
+    fn begin(&mut self, subject: Subject, now: Instant) -> Result<Box<Work>, (i64, Settled, TypeId)> {
+        let offset = subject.record().offset();
         let hint = self.hints.remove(&offset);
-        let subject = self.shared.decode(record);
         let kind = self.meters.type_of(self.shared.label(&subject));
         let parts = match &subject {
             Subject::Rejected(rejected) if rejected.reason == DeadReason::UnknownType && self.shared.options.skip_unknown => {
                 return Err((offset, Settled::Dropped, kind));
             }
-            Subject::Rejected(_) => Vec::new(),
+            Subject::Rejected(_) => SmallVec::new(),
             Subject::Event(event) => {
                 if event.expires().is_some_and(|at| at <= self.shared.clock.now()) {
                     return Err((offset, Settled::Expired, kind));
@@ -202,7 +203,7 @@ impl Partition {
     }
 
     /// One part per handler that the event goes to; a redriven event goes to the handlers that had given it up, alone.
-    fn parts_of(&self, event: &Event) -> Vec<Part> {
+    fn parts_of(&self, event: &Event) -> SmallVec<[Part; 1]> {
         let bindings = self.shared.registry.bindings();
         let fresh = |handler: usize| Part {
             name: Arc::clone(&self.names[handler]),

@@ -74,9 +74,13 @@ impl Partition {
         } else {
             let bytes = record.footprint();
             self.gate.add(bytes);
-            let lane = &mut self.lanes[id];
-            lane.queued_bytes += bytes;
-            lane.queue.push_back(record);
+            self.lanes[id].queued_bytes += bytes;
+            if idle {
+                // Its turn has come, and its bytes are still in the processor's cache.
+                self.lanes[id].next = Some(self.shared.decode(record));
+            } else {
+                self.lanes[id].queue.push_back(record);
+            }
         }
         if idle {
             self.make_ready(id);
@@ -86,15 +90,15 @@ impl Partition {
     }
 
     fn spills(&self, lane: &Lane, bytes: usize) -> bool {
-        let full =
-            lane.queue.len() >= self.shared.options.lane_events || (!lane.queue.is_empty() && lane.queued_bytes + bytes > LANE_BYTES);
+        let waiting = lane.queue.len() + usize::from(lane.next.is_some());
+        let full = waiting >= self.shared.options.lane_events || (waiting > 0 && lane.queued_bytes + bytes > LANE_BYTES);
         self.shared.reader.is_some() && (!lane.stubs.is_empty() || full)
     }
 
     /// Puts a lane whose head is next in line for the ledger.
     pub(super) fn make_ready(&mut self, id: LaneId) {
         let lane = &mut self.lanes[id];
-        if lane.work.is_none() && lane.queue.is_empty() {
+        if lane.work.is_none() && lane.next.is_none() && lane.queue.is_empty() {
             lane.stage = Stage::Fetching;
             self.to_refetch.push_back(id);
         } else {

@@ -4,8 +4,9 @@ use std::{collections::VecDeque, hash::BuildHasher as _};
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 use slab::Slab;
+use smallvec::SmallVec;
 
-use super::{ports::Member, work::Work};
+use super::{ports::Member, subject::Subject, work::Work};
 use crate::event::record::Record;
 
 /// A lane's place in its partition; stable while the lane holds an event.
@@ -69,19 +70,24 @@ pub(super) enum Stage {
     Finishing,
 }
 
+/// Bytes of a key that are kept in the lane itself: a UUID fits.
+const KEY: usize = 40;
+
 /// One user's queue in one partition.
 #[derive(Debug)]
 pub(super) struct Lane {
     /// What finds it again, with its hash; `None`: a record without key and user has a lane of its own.
-    key: Option<(u64, Box<[u8]>)>,
-    /// The head, once its turn has come; taken out of `queue`.
+    key: Option<(u64, SmallVec<[u8; KEY]>)>,
+    /// The head, once its turn has come; taken out of `next` or `queue`.
     pub(super) work: Option<Box<Work>>,
+    /// The head of a lane that was empty: decoded while its bytes were at hand.
+    pub(super) next: Option<Subject>,
     /// Events after the head, whole.
     pub(super) queue: VecDeque<Record>,
     /// Events after those, as stubs.
     pub(super) stubs: VecDeque<Stub>,
     stub_user: StubUser,
-    /// Bytes of `queue`.
+    /// Bytes of `next` and `queue`.
     pub(super) queued_bytes: usize,
     pub(super) stage: Stage,
     /// The backlog goes to the DLQ, in order.
@@ -93,17 +99,18 @@ pub(super) struct Lane {
 impl Lane {
     /// Lowest unsettled offset.
     pub(super) fn head(&self) -> Option<i64> {
-        match &self.work {
-            Some(work) => Some(work.offset),
-            None => self.queue.front().map(Record::offset).or_else(|| self.stubs.front().map(Stub::offset)),
-        }
+        self.first().map(Record::offset).or_else(|| self.stubs.front().map(Stub::offset))
+    }
+
+    /// The head's record, where it is held whole.
+    fn first(&self) -> Option<&Record> {
+        self.work.as_ref().map(|work| &work.subject).or(self.next.as_ref()).map(Subject::record).or_else(|| self.queue.front())
     }
 
     /// Lowest unsettled offset of a record with a key: replay knows a lane by nothing else.
     pub(super) fn first_keyed(&self) -> Option<i64> {
         let keyed = |record: &&Record| record.key().is_some();
-        let head = self.work.as_ref().map(|work| work.subject.record()).filter(keyed);
-        let whole = head.or_else(|| self.queue.iter().find(keyed)).map(Record::offset);
+        let whole = self.first().filter(keyed).or_else(|| self.queue.iter().find(keyed)).map(Record::offset);
         whole.or_else(|| self.stubs.iter().find(|stub| stub.keyed()).map(Stub::offset))
     }
 
@@ -127,7 +134,7 @@ impl Lane {
 
     /// Timestamp of the head where it is held whole.
     pub(super) fn timestamp(&self) -> Option<i64> {
-        self.work.as_ref().map(|work| work.subject.record()).or(self.queue.front()).and_then(Record::timestamp)
+        self.first().and_then(Record::timestamp)
     }
 
     /// Bytes held, for the memory budget.
@@ -137,7 +144,7 @@ impl Lane {
 
     /// Events held, the head included.
     pub(super) fn len(&self) -> usize {
-        usize::from(self.work.is_some()) + self.queue.len() + self.stubs.len()
+        usize::from(self.work.is_some()) + usize::from(self.next.is_some()) + self.queue.len() + self.stubs.len()
     }
 }
 
@@ -167,8 +174,9 @@ impl Lanes {
             return id;
         }
         let id = self.lanes.insert(Lane {
-            key: hashed.map(|(hash, key)| (hash, key.into())),
+            key: hashed.map(|(hash, key)| (hash, SmallVec::from_slice(key))),
             work: None,
+            next: None,
             queue: self.spare.pop().unwrap_or_default(),
             stubs: VecDeque::new(),
             stub_user: StubUser::Nobody,

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use smallvec::SmallVec;
 use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 
 use super::{
@@ -102,7 +103,8 @@ pub(super) struct Work {
     pub(super) kind: TypeId,
     pub(super) subject: Subject,
     pub(super) member: Member,
-    pub(super) parts: Vec<Part>,
+    /// Nearly always one.
+    pub(super) parts: SmallVec<[Part; 1]>,
     /// Runs begun and not answered, as the store counts them.
     pub(super) starts: u32,
     pub(super) rules: Rules,
