@@ -11,9 +11,9 @@ pub const KEPT: f64 = 1.5;
 /// Redis' only thread, per event: reads before and the write after its run.
 pub const REDIS_MICROS: f64 = 2.8;
 /// A worker's CPU per event without its handler.
-pub const WORKER_MICROS: f64 = 15.0;
+pub const WORKER_MICROS: f64 = 6.0;
 /// Besides, where each event is one POST.
-pub const POST_MICROS: f64 = 32.0;
+pub const POST_MICROS: f64 = 20.0;
 /// Part of a CPU, and of the runs at once, that is planned with: the rest is for rebalances, catching up and one pod less.
 pub const USED: f64 = 0.5;
 /// Besides key, value and headers, what an event costs that is held whole, its lane included.
@@ -183,7 +183,7 @@ mod tests {
         let slow = Load { rate: 1000.0, handler: Duration::from_secs(1), ..load() }.plan(POD);
         assert_eq!((slow.pods, slow.pods_by), (8, "concurrency"));
         let fast = Load { rate: 100_000.0, handler: Duration::ZERO, failing: 0.0, ..load() }.plan(POD);
-        assert_eq!((fast.pods, fast.pods_by), (10, "cpu"));
+        assert_eq!((fast.pods, fast.pods_by), (6, "cpu"));
     }
 
     #[test]
