@@ -29,10 +29,8 @@ run: ## both roles in one process, on the embedded broker; more with ARGS="--set
 build: ## the worker as it is shipped, in release/ of target or CARGO_TARGET_DIR
 	$(TLS) $(CARGO) build --locked --release
 
-# Most end-to-end tests wait nearly all of their time, so more of them run at once than there are processors.
 test: ## unit, property, embedded-broker and end-to-end tests; starts its own Kafka and Redis
-	export $(TLS) && $(CARGO) test --locked --no-run $(ARGS) && \
-		WORKER_SIM_SEEDS=$(SEEDS) RUST_TEST_THREADS=$$((2 * $$(getconf _NPROCESSORS_ONLN))) tests/stack run $(CARGO) test --locked $(ARGS)
+	export $(TLS) && $(CARGO) test --locked --no-run $(ARGS) && WORKER_SIM_SEEDS=$(SEEDS) tests/stack run $(CARGO) test --locked $(ARGS)
 
 # Optimised, since ten thousand seeds take five times as long without.
 sim: ## the engine on a simulated broker and store: SEEDS=10000, or one seed with its history by SEED=17
