@@ -37,15 +37,20 @@ pub async fn read_bounded(response: &mut Response, limit: usize) -> Result<Optio
 
 /// An error in one line: the innermost cause, which says what a person can act on, without the URL, which may carry a secret.
 pub fn reason(error: &reqwest::Error) -> String {
-    let mut cause: &dyn Error = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
+    let cause = innermost(error);
     let what = if error.is_connect() { "cannot connect" } else { "the connection broke" };
     match cause.downcast_ref::<reqwest::Error>() {
         Some(_) => what.to_owned(),
         None => format!("{what}: {cause}"),
     }
+}
+
+/// What an error comes from in the end.
+pub(super) fn innermost<'a>(mut error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) {
+    while let Some(inner) = error.source() {
+        error = inner;
+    }
+    error
 }
 
 /// A URL for logs: without user, password, query and fragment.

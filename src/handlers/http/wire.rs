@@ -23,7 +23,7 @@ use hyper_util::rt::TokioIo;
 use reqwest::Url;
 use tokio::{net::TcpStream, task::unconstrained, time::Instant};
 
-use super::client::{CONNECT, IDLE};
+use super::client::{CONNECT, IDLE, innermost};
 
 /// A request with its whole body.
 pub(super) type Post = Request<Full<Bytes>>;
@@ -49,13 +49,7 @@ impl fmt::Display for WireError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Connect(error) => write!(f, "cannot connect: {error}"),
-            Self::Broken(error) => {
-                let mut cause: &dyn std::error::Error = error;
-                while let Some(inner) = cause.source() {
-                    cause = inner;
-                }
-                write!(f, "the connection broke: {cause}")
-            }
+            Self::Broken(error) => write!(f, "the connection broke: {}", innermost(error)),
         }
     }
 }
