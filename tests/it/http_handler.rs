@@ -23,7 +23,7 @@ use crate::support::{
 
 const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
-fn flat() -> Value {
+pub fn flat() -> Value {
     json!({"event_id": "e-1", "event_type": "task.created", "user_id": "user-1", "task_id": 7, "data": {"title": "Call"}})
 }
 
@@ -45,16 +45,16 @@ fn event_on(topic: &str, value: &Value, headers: &[(&str, &str)]) -> Arc<Event> 
     Arc::new(Decoder::new(catalog, true).decode(record).expect("a valid event"))
 }
 
-fn event(value: &Value) -> Arc<Event> {
+pub fn event(value: &Value) -> Arc<Event> {
     event_on("task-events", value, &[])
 }
 
 /// A configuration with one `http` handler.
-fn with_handler(keys: &str) -> Config {
+pub fn with_handler(keys: &str) -> Config {
     config(&[&format!("handlers=[{{name = \"app\", kind = \"http\", {keys}}}]")])
 }
 
-async fn build(config: &Config) -> Registry {
+pub async fn build(config: &Config) -> Registry {
     handlers::build(config, &Catalog::embedded().unwrap(), &Health::new(), &Metrics::new("consumer")).await.unwrap().registry()
 }
 
@@ -63,7 +63,7 @@ async fn run_as(registry: &Registry, event: Arc<Event>, attempt: u32) -> Handler
     registry.bindings()[0].handler.clone().handle_boxed(run).await
 }
 
-async fn run(registry: &Registry, event: Arc<Event>) -> HandlerResult {
+pub async fn run(registry: &Registry, event: Arc<Event>) -> HandlerResult {
     run_as(registry, event, 1).await
 }
 

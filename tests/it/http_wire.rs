@@ -1,25 +1,15 @@
 //! The `http` handler's connections, against an app that is written byte by byte.
 
-use std::{future::Future, sync::Arc};
-
-use serde_json::json;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
 };
 use worker::{
-    event::{
-        Catalog, Decoder, Event,
-        record::{Record, RecordParts, TopicPartition},
-    },
-    handler::{Registry, Run},
-    handlers,
-    health::Health,
+    handler::Registry,
     outcome::{Failure, Handled, HandlerResult},
-    telemetry::Metrics,
 };
 
-use crate::support::config;
+use crate::http_handler::{self, build, event, flat, with_handler};
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
 
@@ -27,21 +17,11 @@ const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
 async fn app() -> (TcpListener, Registry) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://localhost:{}/in", listener.local_addr().unwrap().port());
-    let config = config(&[&format!("handlers=[{{name = \"app\", kind = \"http\", url = {url:?}}}]")]);
-    let registry = handlers::build(&config, &Catalog::embedded().unwrap(), &Health::new(), &Metrics::new("consumer")).await.unwrap();
-    (listener, registry.registry())
+    (listener, build(&with_handler(&format!("url = {url:?}"))).await)
 }
 
-fn event() -> Arc<Event> {
-    let value = json!({"event_id": "e", "event_type": "task.deleted", "user_id": "u", "task_id": 7, "data": {}});
-    let parts = RecordParts { key: Some(b"u".to_vec()), value: Some(value.to_string().into_bytes()), ..RecordParts::default() };
-    let record = Record::copy_of(&TopicPartition::new("task-events", 0), &parts);
-    Arc::new(Decoder::new(Arc::new(Catalog::embedded().unwrap()), true).decode(record).unwrap())
-}
-
-fn run(registry: &Registry) -> impl Future<Output = HandlerResult> + use<> {
-    let run = Run { event: event(), attempt: 1, epoch: 1, cancelled: Arc::default() };
-    Arc::clone(&registry.bindings()[0].handler).handle_boxed(run)
+async fn run(registry: &Registry) -> HandlerResult {
+    http_handler::run(registry, event(&flat())).await
 }
 
 /// Reads a whole request.
