@@ -19,7 +19,9 @@
 
 mod accounts;
 mod events;
+mod exchange;
 mod forget;
+mod gather;
 mod lease;
 mod ledger;
 mod link;
@@ -42,6 +44,8 @@ use futures_util::future::{BoxFuture, FutureExt};
 use redis::{Cmd, FromRedisValue, Pipeline};
 
 use self::{
+    exchange::Exchange,
+    gather::Gather,
     ledger::{Geometry, Ledger},
     link::Link,
     probe::ServerInfo,
@@ -94,7 +98,10 @@ impl RedisOptions {
 
 /// A [`DedupeStore`] in Redis 6.2 or newer, Valkey, or what speaks like them; one primary, no cluster.
 pub struct RedisStore {
-    link: Link,
+    link: Arc<Link>,
+    exchange: Arc<Exchange>,
+    checks: Gather<(Lease, Check), Vec<bool>>,
+    verdicts: Gather<(Lease, Vec<Member>), usize>,
     lease_time: Duration,
     /// How long keys of a partition outlive their last writing, milliseconds.
     keep_ms: u64,
@@ -120,10 +127,15 @@ impl RedisStore {
             ledger: Ledger::new(options.retention, geometry),
             allow_eviction: options.allow_eviction,
         };
+        let link = Arc::new(Link::new(&options.url, options.timing, setup)?);
+        let keep_ms = millis(options.retention).saturating_mul(2).max(24 * 3600 * 1000);
         Ok(Self {
-            link: Link::new(&options.url, options.timing, setup)?,
+            exchange: Arc::new(Exchange { link: Arc::clone(&link), keep_ms }),
+            link,
+            checks: Gather::default(),
+            verdicts: Gather::default(),
             lease_time: options.lease_time,
-            keep_ms: millis(options.retention).saturating_mul(2).max(24 * 3600 * 1000),
+            keep_ms,
             ends: Mutex::default(),
             saves: AtomicU64::new(0),
         })
@@ -157,7 +169,7 @@ impl RedisStore {
     }
 
     async fn run<T: FromRedisValue>(&self, pipeline: &Pipeline) -> Result<T, StoreError> {
-        self.link.run(pipeline, self.link.timing().answer).await
+        self.link.ask(pipeline).await
     }
 
     async fn run_one<T: FromRedisValue>(&self, cmd: Cmd) -> Result<T, StoreError> {
@@ -168,7 +180,7 @@ impl RedisStore {
     }
 
     fn odd(&self, what: &str) -> StoreError {
-        StoreError::Refused(format!("redis {}: an answer to {what} that makes no sense", self.link.address()))
+        self.link.odd(what)
     }
 }
 
@@ -178,11 +190,13 @@ fn millis(duration: Duration) -> u64 {
 
 impl DedupeStore for RedisStore {
     fn check<'a>(&'a self, lease: &'a Lease, check: Check) -> BoxFuture<'a, Result<Vec<bool>, StoreError>> {
-        self.check_now(lease, check).boxed()
+        let (exchange, events) = (Arc::clone(&self.exchange), check.members.len());
+        self.checks.call((lease.clone(), check), events, move |calls| Arc::clone(&exchange).check(calls)).boxed()
     }
 
     fn finish<'a>(&'a self, lease: &'a Lease, members: Vec<Member>) -> BoxFuture<'a, Result<usize, StoreError>> {
-        async move { self.finish_now(lease, &members).await }.boxed()
+        let (exchange, events) = (Arc::clone(&self.exchange), members.len());
+        self.verdicts.call((lease.clone(), members), events, move |calls| Arc::clone(&exchange).finish(calls)).boxed()
     }
 
     fn save<'a>(&'a self, lease: &'a Lease, changes: Vec<(i64, Option<EventRecord>)>) -> BoxFuture<'a, Result<(), StoreError>> {

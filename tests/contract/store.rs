@@ -41,6 +41,7 @@ macro_rules! store_contract {
             an_expired_lease_that_nobody_took_is_still_its_owners,
             a_zombie_writes_nothing_after_a_takeover,
             a_released_lease_writes_nothing,
+            of_many_calls_at_once_each_is_answered_by_its_own_lease,
             of_many_that_race_for_a_partition_one_gets_it,
             epochs_only_grow,
             a_flushed_store_leaves_a_partition_with_its_owner,
@@ -264,6 +265,44 @@ pub async fn a_released_lease_writes_nothing(bench: &impl Bench) {
     assert_eq!(store.finish(&lease, vec![event(1)]).await, Err(StoreError::Fenced));
     assert_eq!(store.save(&lease, vec![(1, Some(failed(1)))]).await, Err(StoreError::Fenced));
     assert_eq!(renew_one(store, &lease).await, Renewed::Gone);
+}
+
+/// Calls that meet may share an exchange with the store: a zombie's among them writes nothing and holds up nobody.
+pub async fn of_many_calls_at_once_each_is_answered_by_its_own_lease(bench: &impl Bench) {
+    let (store, other) = (bench.store(), bench.other());
+    let (mut leases, mut owners) = (Vec::new(), Vec::new());
+    for number in 0..24 {
+        let (lease, _) = take(store, &partition(number), "a", 0).await;
+        let zombie = number % 3 == 0;
+        owners.push(if zombie {
+            bench.expire(&partition(number)).await;
+            take(other, &partition(number), "b", 0).await.0
+        } else {
+            lease.clone()
+        });
+        leases.push((lease, zombie));
+    }
+    let events = |number: usize, round: usize| vec![event(number * 100 + round * 2), event(number * 100 + round * 2 + 1)];
+    for round in 0..3 {
+        let finished = join_all(leases.iter().enumerate().map(|(number, (lease, _))| store.finish(lease, events(number, round)))).await;
+        for ((_, zombie), answer) in leases.iter().zip(finished) {
+            assert_eq!(answer, if *zombie { Err(StoreError::Fenced) } else { Ok(2) });
+        }
+        let checked = join_all(leases.iter().enumerate().map(|(number, (lease, _))| {
+            let (mut members, start) = (events(number, round), events(number, 7)[0]);
+            members.push(start);
+            let starts = vec![(number as i64, start.id)];
+            store.check(lease, Check { members, mark: Some((number * 10 + round) as i64), starts })
+        }));
+        for ((_, zombie), answer) in leases.iter().zip(checked.await) {
+            assert_eq!(answer, if *zombie { Err(StoreError::Fenced) } else { Ok(vec![true, true, false]) });
+        }
+    }
+    for (number, (owner, (_, zombie))) in owners.iter().zip(&leases).enumerate() {
+        let kept = remembered(other, owner).await;
+        assert_eq!((kept.mark, kept.records.len()), if *zombie { (None, 0) } else { (Some(number as i64 * 10 + 2), 1) });
+        assert_eq!(known(other, owner, events(number, 1)).await, [!zombie; 2]);
+    }
 }
 
 pub async fn of_many_that_race_for_a_partition_one_gets_it(bench: &impl Bench) {

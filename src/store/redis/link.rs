@@ -107,6 +107,11 @@ impl<S: Ready> Link<S> {
         &self.setup
     }
 
+    /// As [`Link::run`], with the limit for what is answered from memory.
+    pub(super) async fn ask<T: FromRedisValue>(&self, pipeline: &Pipeline) -> Result<T, StoreError> {
+        self.run(pipeline, self.timing.answer).await
+    }
+
     /// Sends a pipeline and waits for all its answers, at most for `limit`.
     ///
     /// After an error nobody knows whether Redis did it, now or later: everything sent through here may be repeated and may come late.
@@ -198,6 +203,11 @@ impl<S: Ready> Link<S> {
 
     fn silent(&self, limit: Duration) -> StoreError {
         StoreError::Unavailable(format!("redis {}: no answer within {}", self.address, humantime::format_duration(limit)))
+    }
+
+    /// The error of an answer to `what` that nothing here can have asked for.
+    pub(super) fn odd(&self, what: &str) -> StoreError {
+        StoreError::Refused(format!("redis {}: an answer to {what} that makes no sense", self.address))
     }
 
     /// What an error means to the engine, and whether the connection is of no more use.

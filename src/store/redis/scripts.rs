@@ -15,14 +15,31 @@ pub(super) const FENCED: i64 = -2;
 /// Answer of a script: a later save of this process was there before, so this one must not undo it.
 pub(super) const STALE: i64 = -3;
 
-/// Begins every script that only the holder may run: `KEYS[1]` lease, `ARGV[1]` owner, `ARGV[2]` epoch.
+/// Begins every script that asks whose a lease is: `standing(key, owner, epoch)` is 1, or why that owner may write nothing.
+macro_rules! leased {
+    ($body:literal) => {
+        concat!(
+            "local function standing(key, owner, epoch)
+  local l = redis.call('HMGET', key, 'owner', 'epoch', 'released')
+  if not l[1] or l[1] == '' or tonumber(l[2]) < tonumber(epoch) then return -1 end
+  if l[1] ~= owner or l[2] ~= epoch or l[3] == '1' then return -2 end
+  return 1
+end
+",
+            $body
+        )
+    };
+}
+
+/// Begins every script that only the holder of one lease may run: `KEYS[1]` lease, `ARGV[1]` owner, `ARGV[2]` epoch.
 macro_rules! held {
     ($body:literal) => {
         concat!(
-            "local l = redis.call('HMGET', KEYS[1], 'owner', 'epoch', 'released')
-if not l[1] or l[1] == '' or tonumber(l[2]) < tonumber(ARGV[2]) then return -1 end
-if l[1] ~= ARGV[1] or l[2] ~= ARGV[2] or l[3] == '1' then return -2 end
-",
+            leased!(
+                "local ours = standing(KEYS[1], ARGV[1], ARGV[2])
+if ours < 0 then return ours end
+"
+            ),
             $body
         )
     };
@@ -71,9 +88,11 @@ impl Script {
 
 /// Every script of the store.
 pub(super) struct Scripts {
-    /// KEYS lease, mark, records. ARGV owner, epoch, ttl, mark or '', epoch as 8 bytes, then offset and id of each start.
+    /// KEYS lease, mark, records of each of several owners. ARGV ttl, then of each: owner, epoch, mark or '', epoch as 8 bytes, the number of
+    /// starts, offset and id of each start. Answers whether each holds its lease: of one that does not, nothing is written.
     pub(super) begin: Script,
-    /// KEYS lease, sets. ARGV owner, epoch, expiry time or '', the number of members of each set, then the members. Answers how many are new.
+    /// KEYS leases, sets. ARGV the number of leases, expiry time or '', owner and epoch of each, the number of members of each set, then the
+    /// members. Answers how many are new; or, where one does not hold its lease, which do, and nothing is written.
     pub(super) finish: Script,
     /// KEYS lease, records. ARGV owner, epoch, ttl, sequence number, then offset and record (or '' to remove) of each.
     pub(super) save: Script,
@@ -144,46 +163,67 @@ impl Scripts {
 ///
 /// The mark never goes back, not even when an older call arrives late. A start is counted once per owner until it is answered, however
 /// often a slow Redis makes the owner ask: an owner that died left one unanswered run.
-const BEGIN: &str = held!(
-    "if ARGV[4] ~= '' then
-  local old = redis.call('HGET', KEYS[2], ARGV[2])
-  if not old or tonumber(old) < tonumber(ARGV[4]) then
-    redis.call('HSET', KEYS[2], ARGV[2], ARGV[4])
-    redis.call('PEXPIRE', KEYS[2], ARGV[3])
-  end
-end
-for i = 6, #ARGV, 2 do
-  local offset, id = ARGV[i], ARGV[i + 1]
-  local old = redis.call('HGET', KEYS[3], offset)
-  local new
-  if old and old:byte(1) <= 2 and old:sub(2, 17) == id then
-    local starts = struct.unpack('>I4', old, 18)
-    if starts == 0 or old:sub(22, 29) ~= ARGV[5] then
-      new = old:sub(1, 17) .. struct.pack('>I4', starts + 1) .. ARGV[5] .. old:sub(30)
+const BEGIN: &str = leased!(
+    "local answer = {}
+local at = 2
+for k = 1, #KEYS, 3 do
+  local epoch, mark, starter = ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
+  local first = at + 5
+  local last = first + 2 * tonumber(ARGV[at + 4]) - 1
+  local ours = standing(KEYS[k], ARGV[at], epoch)
+  if ours == 1 then
+    if mark ~= '' then
+      local old = redis.call('HGET', KEYS[k + 1], epoch)
+      if not old or tonumber(old) < tonumber(mark) then
+        redis.call('HSET', KEYS[k + 1], epoch, mark)
+        redis.call('PEXPIRE', KEYS[k + 1], ARGV[1])
+      end
     end
-  else
-    new = '\\2' .. id .. struct.pack('>I4', 1) .. ARGV[5] .. string.rep('\\0', 10)
+    for i = first, last, 2 do
+      local offset, id = ARGV[i], ARGV[i + 1]
+      local old = redis.call('HGET', KEYS[k + 2], offset)
+      local new
+      if old and old:byte(1) <= 2 and old:sub(2, 17) == id then
+        local starts = struct.unpack('>I4', old, 18)
+        if starts == 0 or old:sub(22, 29) ~= starter then
+          new = old:sub(1, 17) .. struct.pack('>I4', starts + 1) .. starter .. old:sub(30)
+        end
+      else
+        new = '\\2' .. id .. struct.pack('>I4', 1) .. starter .. string.rep('\\0', 10)
+      end
+      if new then redis.call('HSET', KEYS[k + 2], offset, new) end
+    end
+    if last >= first then redis.call('PEXPIRE', KEYS[k + 2], ARGV[1]) end
   end
-  if new then redis.call('HSET', KEYS[3], offset, new) end
+  answer[#answer + 1] = ours
+  at = last + 1
 end
-if #ARGV > 5 then redis.call('PEXPIRE', KEYS[3], ARGV[3]) end
-return 1"
+return answer"
 );
 
 /// `unpack` is called with 1000 members at most: Lua's stack takes 8000.
-const FINISH: &str = held!(
-    "local added = 0
-local from = 4 + #KEYS - 1
-for k = 2, #KEYS do
-  local to = from + tonumber(ARGV[2 + k]) - 1
+const FINISH: &str = leased!(
+    "local leases = tonumber(ARGV[1])
+local answer, fenced = {}, false
+for k = 1, leases do
+  answer[k] = standing(KEYS[k], ARGV[1 + 2 * k], ARGV[2 + 2 * k])
+  fenced = fenced or answer[k] ~= 1
+end
+if fenced then return answer end
+local added = 0
+local count = 2 + 2 * leases
+local from = count + #KEYS - leases + 1
+for k = leases + 1, #KEYS do
+  count = count + 1
+  local to = from + tonumber(ARGV[count]) - 1
   for i = from, to, 1000 do
     added = added + redis.call('SADD', KEYS[k], unpack(ARGV, i, math.min(i + 999, to)))
   end
   from = to + 1
-  if ARGV[3] ~= '' then
+  if ARGV[2] ~= '' then
     local t = redis.call('TIME')
     local ttl = redis.call('PTTL', KEYS[k])
-    if ttl < tonumber(ARGV[3]) - (t[1] * 1000 + math.floor(t[2] / 1000)) then redis.call('PEXPIREAT', KEYS[k], ARGV[3]) end
+    if ttl < tonumber(ARGV[2]) - (t[1] * 1000 + math.floor(t[2] / 1000)) then redis.call('PEXPIREAT', KEYS[k], ARGV[2]) end
   end
 end
 return added"
