@@ -43,8 +43,11 @@ impl Partition {
     /// Sends the next ledger check, if none is under way.
     pub(super) fn start_check(&mut self) {
         let now = Instant::now();
-        if self.checking > 0 || self.ready.is_empty() || !self.may_run(now) {
-            self.stalled |= !self.ready.is_empty() && self.checking == 0;
+        if self.check_waits(now) {
+            return;
+        }
+        if !self.may_run(now) {
+            self.stalled = true;
             return;
         }
         let (mut lanes, mut counted, mut check) = (Vec::new(), Vec::new(), Check::default());

@@ -8,22 +8,20 @@ use std::{
     time::Duration,
 };
 
-use futures_util::{FutureExt, future::BoxFuture};
-use tokio::time::{Instant, timeout_at};
+use futures_util::FutureExt;
+use tokio::time::Instant;
 
 use super::{
     io::Io,
     lane::{LaneId, Stage},
-    limits::{Kind, Permit},
+    limits::{Kind, Permit, Permits},
     ownership::LeaseState,
     partition::Partition,
+    runs::{Going, panic_message, poll_answer},
     subject::Subject,
     work::PartState,
 };
-use crate::{
-    handler::Run,
-    outcome::{HandlerResult, Outcome},
-};
+use crate::{handler::Run, outcome::Outcome};
 
 /// Runs that end at once may take this much of the partition's time before its other work has its turn.
 const AT_ONCE: Duration = Duration::from_millis(1);
@@ -57,6 +55,14 @@ pub(super) struct Queues {
 impl Queues {
     pub(super) fn new(handlers: usize) -> Self {
         Self { queues: (0..handlers * Kind::ALL.len()).map(|_| Queue::default()).collect(), len: 0 }
+    }
+
+    /// How many first runs wait for what every event's would wait for, as [`Partition::dispatch`] leaves them: the permits that all handlers
+    /// share, or those of the only one.
+    pub(super) fn stuck(&self, permits: &Permits) -> usize {
+        let first = self.queues.iter().skip(Kind::First as usize).step_by(Kind::ALL.len()).enumerate();
+        let alone = self.queues.len() == Kind::ALL.len();
+        first.filter(|(handler, _)| alone || permits.in_common(*handler)).map(|(_, queue)| queue.waiting.len()).sum()
     }
 
     /// Gives back what was granted and cannot be used now.
@@ -181,29 +187,22 @@ impl Partition {
         let binding = &self.shared.registry.bindings()[handler];
         let (call, limit) = (Arc::clone(&binding.handler), binding.timeout);
         let started = Instant::now();
-        let done = move |outcome, at: Instant| RunDone { lane, part, handler, outcome, took: at - started, at };
+        let ended = |outcome, permit| {
+            let at = Instant::now();
+            Started::Ended { done: RunDone { lane, part, handler, outcome, took: at - started, at }, permit }
+        };
         let mut answer = match catch_unwind(AssertUnwindSafe(|| call.handle_boxed(run))) {
             Ok(answer) => answer,
-            Err(panic) => {
-                return Started::Ended { done: done(Outcome::Panicked(panic_message(&*panic)), Instant::now()), permit };
-            }
+            Err(panic) => return ended(Outcome::Panicked(panic_message(&*panic)), permit),
         };
         // Whoever goes on is polled again, with a waker, before the partition waits.
-        let mut context = Context::from_waker(Waker::noop());
-        let outcome = match catch_unwind(AssertUnwindSafe(|| answer.as_mut().poll(&mut context))) {
-            Ok(Poll::Ready(result)) => Outcome::Answered(result),
-            Err(panic) => Outcome::Panicked(panic_message(&*panic)),
-            Ok(Poll::Pending) => {
-                let end = started + limit;
-                self.runs.push(Box::pin(async move {
-                    let outcome = finish(answer, end, limit).await;
-                    drop(permit);
-                    done(outcome, Instant::now())
-                }));
-                return Started::Goes;
+        match poll_answer(&mut answer, &mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(outcome) => ended(outcome, permit),
+            Poll::Pending => {
+                self.runs.push(Going { lane, part, handler, started, limit, answer, permit: Some(permit), late: false });
+                Started::Goes
             }
-        };
-        Started::Ended { done: done(outcome, Instant::now()), permit }
+        }
     }
 }
 
@@ -213,19 +212,4 @@ enum Started {
     Goes,
     /// It has ended already.
     Ended { done: RunDone, permit: Permit },
-}
-
-/// The rest of a run, up to its time limit.
-async fn finish(answer: BoxFuture<'static, HandlerResult>, end: Instant, limit: Duration) -> Outcome {
-    match AssertUnwindSafe(timeout_at(end, answer)).catch_unwind().await {
-        Ok(Ok(result)) => Outcome::Answered(result),
-        Ok(Err(_elapsed)) => Outcome::TimedOut(limit),
-        Err(panic) => Outcome::Panicked(panic_message(&*panic)),
-    }
-}
-
-/// What a panic said, where it said it in words.
-fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned())
 }

@@ -62,6 +62,11 @@ impl Permits {
         Arc::clone(&self.alone).try_acquire_owned().ok()
     }
 
+    /// Whether nothing but the limits of all handlers together holds up this one's runs.
+    pub(super) fn in_common(&self, handler: usize) -> bool {
+        self.handlers[handler].is_none()
+    }
+
     /// A permit without waiting, where nobody waits before us.
     pub(super) fn try_acquire(&self, handler: usize, kind: Kind) -> Option<Permit> {
         let slot = match &self.handlers[handler] {

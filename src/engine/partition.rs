@@ -3,7 +3,7 @@
 //! The steps of an event stand in their own files: `intake` (poll to lane), `check` (the ledger), `dispatch` (permits, runs),
 //! `settle` (verdicts, dead letters, the ledger again), `drain` (commits, and the way out).
 
-use std::{collections::VecDeque, future::poll_fn, sync::Arc, task::Poll};
+use std::{collections::VecDeque, future::poll_fn, pin::pin, sync::Arc};
 
 use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use hashbrown::HashMap;
@@ -20,8 +20,10 @@ use super::{
     lease::Held,
     meters::Meters,
     ownership::LeaseState,
+    pace::Pace,
     ports::{Assignment, EventRecord, Gate},
     report::Counts,
+    runs::Runs,
     timer::Timer,
 };
 use crate::{
@@ -76,11 +78,12 @@ pub(super) struct Partition {
     /// Heads in the ledger check that is under way.
     pub(super) checking: usize,
     pub(super) queues: Queues,
+    pub(super) pace: Pace,
     /// Something may run, but not before the lease is renewed.
     pub(super) stalled: bool,
     /// Runs may start that have not been looked at yet.
     pub(super) more_runs: bool,
-    pub(super) runs: FuturesUnordered<BoxFuture<'static, RunDone>>,
+    pub(super) runs: Runs,
     /// Those that have ended, for as long as a step takes; kept for its room.
     ended: Vec<RunDone>,
     pub(super) timer: Timer,
@@ -162,9 +165,10 @@ impl Partition {
             twins_ask_at: None,
             checking: 0,
             queues,
+            pace: Pace::default(),
             stalled: false,
             more_runs: false,
-            runs: FuturesUnordered::new(),
+            runs: Runs::default(),
             ended: Vec::new(),
             timer: Timer::default(),
             to_save: Vec::new(),
@@ -200,12 +204,17 @@ impl Partition {
     pub(super) async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
         self.ask_for_lease();
         let mut ticks = self.shared.commits.ticks();
+        let mut alarm = pin!(tokio::time::sleep_until(Instant::now()));
         while !self.over() {
             self.advance();
             if self.over() {
                 break;
             }
             let wake = self.next_wake();
+            // One that rings too early costs less than setting it anew each time.
+            if let Some(wake) = wake.filter(|wake| alarm.is_elapsed() || *wake < alarm.deadline()) {
+                alarm.as_mut().reset(wake);
+            }
             let held = match &self.lease {
                 LeaseState::Held(held) => Some(Arc::clone(held)),
                 LeaseState::Asking | LeaseState::Gone => None,
@@ -215,7 +224,7 @@ impl Partition {
             tokio::select! {
                 biased;
                 Some(command) = commands.recv() => self.command(command),
-                () = ended(&mut self.runs, &mut self.ended), if !self.runs.is_empty() => {
+                () = poll_fn(|context| self.runs.poll_ended(context, &mut self.ended)), if !self.runs.is_empty() => {
                     let mut ended = std::mem::take(&mut self.ended);
                     ended.drain(..).for_each(|done| self.on_run(done));
                     self.ended = ended;
@@ -223,7 +232,7 @@ impl Partition {
                 Some(io) = self.io.next() => self.on_io(io),
                 // Others of this thread have their turn first.
                 () = tokio::task::yield_now(), if self.has_more() => {}
-                () = tokio::time::sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => self.on_timer(),
+                () = &mut alarm, if wake.is_some() => self.on_timer(),
                 () = changed(held.as_deref()), if held.is_some() => self.on_lease_change(),
                 _ = ticks.tick() => self.on_tick(),
                 batch = self.inbox.recv(), if reading => match batch {
@@ -239,6 +248,8 @@ impl Partition {
     /// Starts whatever can be started without waiting.
     fn advance(&mut self) {
         self.see_clock();
+        // However much else there is to do.
+        self.runs.look(Instant::now());
         if self.mode.works() {
             self.start_check();
             self.start_refetch();
@@ -257,12 +268,15 @@ impl Partition {
         let stalled = self.stalled.then(|| Instant::now() + super::lease::MARGIN / 4);
         // A drain that waits for the answer to an older commit is woken by that.
         let drain = self.mode.deadline().filter(|_| !self.committing);
-        [self.timer.next(), self.bury_again_at, self.twins_ask_at, stalled, drain].into_iter().flatten().min()
+        [self.timer.next(), self.bury_again_at, self.twins_ask_at, self.pace.ends(self.mode.works()), self.runs.look_at(), stalled, drain]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Whether more records would be of use. Beyond a full exchange of events that nothing but the store keeps they would only wait: grow cold,
     /// and where users are few end up as stubs, to be read twice. A lane whose head runs or waits for a retry may hold what a lane holds
-    /// besides: behind those the log is searched for other users' events.
+    /// besides: behind those the log is searched for other users' events. Not so where none of those could run either.
     fn reads_on(&self) -> bool {
         let at_store = self.ready.len() + self.checking + self.to_finish.len() + self.finishing;
         if self.shared.reader.is_none() {
@@ -270,14 +284,14 @@ impl Partition {
             return at_store < check::BATCH;
         }
         let whole = self.counts.taken.saturating_sub(self.counts.settled + self.counts.stubs);
-        let elsewhere = self.lanes.len().saturating_sub(at_store);
+        let elsewhere = if self.permits_are_out() { 0 } else { self.lanes.len().saturating_sub(at_store) };
         whole < (check::BATCH + elsewhere * (self.shared.options.lane_events + 1)) as u64
     }
 
     /// Whether one step of `advance` has left work for an earlier one: the next round must not wait for anything.
     fn has_more(&self) -> bool {
         let may_run = self.mode.works() && self.may_run(Instant::now());
-        let check = !self.ready.is_empty() && self.checking == 0;
+        let check = !self.ready.is_empty() && self.checking == 0 && !self.pace.holds_heads();
         let bury = !self.to_bury.is_empty() && self.bury_again_at.is_none();
         let save = !self.to_save.is_empty() && !self.saving && self.may_write();
         save || may_run && (check || bury || self.more_runs)
@@ -324,17 +338,6 @@ impl Partition {
             Io::Refetched(refetched) => self.on_refetched(refetched),
         }
     }
-}
-
-/// Resolves when a run has ended, with all that have: they share a step.
-async fn ended(runs: &mut FuturesUnordered<BoxFuture<'static, RunDone>>, ended: &mut Vec<RunDone>) {
-    poll_fn(|context| {
-        while let Poll::Ready(Some(done)) = runs.poll_next_unpin(context) {
-            ended.push(done);
-        }
-        if ended.is_empty() { Poll::Pending } else { Poll::Ready(()) }
-    })
-    .await;
 }
 
 /// Resolves when the keeper has news of the lease.

@@ -107,10 +107,7 @@ impl Partition {
 
     /// Sends the next verdicts, if none are under way; only under a valid lease (!).
     pub(super) fn start_finish(&mut self) {
-        if self.finishing > 0 || self.to_finish.is_empty() {
-            return;
-        }
-        if !self.may_write() {
+        if self.verdicts_wait(Instant::now()) || !self.may_write() {
             return;
         }
         let Some(held) = self.held().cloned() else {

@@ -181,8 +181,8 @@ impl Poller {
     }
 
     fn make_fetcher(&self, partitions: usize) -> Result<Fetcher, KafkaError> {
-        // What waits unread in the client is at most a quarter of the engine's memory, where partitions are not too many for that.
-        let share = self.memory / 4 / 1024 / u64::try_from(partitions.max(1)).unwrap_or(u64::MAX);
+        // What waits unread in the client is at most a sixteenth of the engine's memory, where partitions are not too many for that.
+        let share = self.memory / 16 / 1024 / u64::try_from(partitions.max(1)).unwrap_or(u64::MAX);
         let consumer = self.clients.create(&self.clients.fetcher(share.clamp(1024, 8192)), Logs::default())?;
         let client = Shared::new(consumer);
         let common = Queue::common(&client).ok_or_else(|| KafkaError::Refused("no queue".to_owned()))?;

@@ -16,8 +16,8 @@ use crate::{
 
 /// Records of one hand-over.
 pub(super) const READ: usize = 512;
-/// Hand-overs that may wait in an inbox; the gate counts their bytes.
-const INBOX: usize = 32;
+/// Hand-overs that may wait in an inbox: what waits for longer has left the processor's caches when its turn comes.
+const INBOX: usize = 4;
 
 /// A partition that is read.
 pub(super) struct Tap {

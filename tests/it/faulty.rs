@@ -37,6 +37,8 @@ pub struct Faulty {
     /// Verdicts alone are not answered.
     pub verdicts_fail: AtomicBool,
     pub verdicts_take: Mutex<Duration>,
+    /// How many verdicts were written, exchange by exchange.
+    pub verdicts: Mutex<Vec<usize>>,
     pub removed: Mutex<Vec<i64>>,
     /// Answer to each save: the offsets that were written.
     pub saved: Mutex<Vec<Vec<i64>>>,
@@ -61,6 +63,7 @@ impl Faulty {
             renewals_hang: AtomicBool::new(false),
             verdicts_fail: AtomicBool::new(false),
             verdicts_take: Mutex::default(),
+            verdicts: Mutex::default(),
             removed: Mutex::default(),
             saved: Mutex::default(),
             check_takes: Mutex::default(),
@@ -106,7 +109,10 @@ impl DedupeStore for Faulty {
             }
             let takes = *self.verdicts_take.lock().unwrap();
             tokio::time::sleep(takes).await;
-            self.inner.finish(lease, members).await
+            let count = members.len();
+            let added = self.inner.finish(lease, members).await?;
+            self.verdicts.lock().unwrap().push(count);
+            Ok(added)
         }
         .boxed()
     }

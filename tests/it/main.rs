@@ -28,6 +28,7 @@ mod engine_fairness;
 mod engine_faults;
 mod engine_limits;
 mod engine_mends;
+mod engine_pace;
 mod engine_records;
 mod engine_review;
 mod engine_shutdown;

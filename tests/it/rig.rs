@@ -133,6 +133,8 @@ pub struct Setup {
     pub store: Arc<dyn DedupeStore>,
     pub options: Options,
     pub timeout: Duration,
+    /// A handler's own limit of runs at once.
+    pub limit: Option<(&'static str, usize)>,
     pub schedules: Option<Schedules>,
     pub reader: Option<Arc<dyn LogReader>>,
 }
@@ -161,6 +163,7 @@ impl Default for Setup {
                 seed: 7,
             },
             timeout: Duration::from_secs(30),
+            limit: None,
             schedules: None,
             reader: None,
         }
@@ -219,6 +222,9 @@ impl Rig {
         for (name, events, script) in setup.registry {
             let mut binding = Binding::new(name, events, Scripted { name, script, effects: Arc::clone(&effects), start });
             binding.timeout = setup.timeout;
+            if let Some((_, limit)) = setup.limit.filter(|(limited, _)| *limited == name) {
+                binding.concurrency = limit;
+            }
             registry = registry.bind(binding);
         }
         let (offsets, published, metrics) = (Arc::new(Offsets::default()), Arc::new(Published::default()), Metrics::new("test"));
