@@ -3,7 +3,6 @@
 use std::{borrow::Cow, ops::Range};
 
 use bytes::Bytes;
-use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{
@@ -14,6 +13,9 @@ use super::{
     time,
     view::{self, Shape, View},
 };
+
+/// Room for what a CloudEvent says besides its data.
+const AROUND: usize = 384;
 
 /// What an event that names no source came from.
 pub(super) const UNKNOWN_SOURCE: &str = "unknown";
@@ -119,16 +121,39 @@ impl Event {
         self.look(|view| self.published(view)).unwrap_or_else(|| self.bytes())
     }
 
+    /// Appends [`Event::to_published`].
+    pub(crate) fn write_published(&self, out: &mut Vec<u8>) {
+        if self.is_stored_as_published() {
+            out.extend_from_slice(self.record.value().unwrap_or_default());
+        } else {
+            out.extend_from_slice(&self.to_published());
+        }
+    }
+
+    /// Whether the stored value is JSON from its first byte to its last, and just what [`Event::to_published`] has to say.
+    pub(crate) fn is_stored_as_published(&self) -> bool {
+        self.published_source().is_some()
+    }
+
     /// A CloudEvent as JSON: the stored bytes where they are one, else one around [`Event::to_published`].
     pub fn to_cloudevent(&self) -> Bytes {
+        let mut out = Vec::with_capacity(self.record.value().map_or(0, <[u8]>::len) + AROUND);
+        self.write_cloudevent(&mut out);
+        out.into()
+    }
+
+    /// Appends [`Event::to_cloudevent`].
+    pub(crate) fn write_cloudevent(&self, out: &mut Vec<u8>) {
         if let Some(source) = self.published_source() {
-            return self.around(source, &self.bytes());
+            return self.around(source, self.record.value().unwrap_or_default(), out);
         }
-        let render = |view: &View<'_>| match view.structured {
-            true => self.bytes(),
-            false => self.around(view.source().unwrap_or(UNKNOWN_SOURCE), &self.published(view)),
-        };
-        self.look(render).unwrap_or_else(|| self.bytes())
+        let written = self.look(|view| match view.structured {
+            true => out.extend_from_slice(&self.bytes()),
+            false => self.around(view.source().unwrap_or(UNKNOWN_SOURCE), &self.published(view), out),
+        });
+        if written.is_none() {
+            out.extend_from_slice(&self.bytes());
+        }
     }
 
     /// Whether the stored value is itself a CloudEvent.
@@ -189,39 +214,25 @@ impl Event {
         std::str::from_utf8(source).ok()
     }
 
-    /// A CloudEvent whose data is `inner`, which is JSON.
-    fn around(&self, source: &str, inner: &[u8]) -> Bytes {
-        #[derive(Serialize)]
-        struct Around<'a> {
-            specversion: &'static str,
-            id: &'a str,
-            r#type: &'a str,
-            source: &'a str,
-            time: String,
-            datacontenttype: &'static str,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            traceparent: Option<String>,
+    /// Appends a CloudEvent whose data is `inner`, which is JSON.
+    fn around(&self, source: &str, inner: &[u8], out: &mut Vec<u8>) {
+        out.reserve(inner.len() + AROUND);
+        let mut put = |name: &str, text: &str| {
+            out.extend_from_slice(name.as_bytes());
+            // Nothing in it can fail to be written.
+            let _written = serde_json::to_writer(&mut *out, text);
+        };
+        put("{\"specversion\":\"1.0\",\"id\":", &self.id);
+        put(",\"type\":", &self.kind.name);
+        put(",\"source\":", source);
+        put(",\"time\":", &time::format(self.time));
+        if let Some(traceparent) = self.traceparent() {
+            put(",\"traceparent\":", &traceparent);
         }
-        let mut out = Vec::with_capacity(inner.len() + 384);
-        // Nothing in it can fail to be written.
-        let _written = serde_json::to_writer(
-            &mut out,
-            &Around {
-                specversion: "1.0",
-                id: &self.id,
-                r#type: &self.kind.name,
-                source,
-                time: time::format(self.time),
-                datacontenttype: "application/json",
-                traceparent: self.traceparent(),
-            },
-        );
         // What was read as JSON already is not read once more to be written.
-        out.pop();
-        out.extend_from_slice(b",\"data\":");
+        out.extend_from_slice(b",\"datacontenttype\":\"application/json\",\"data\":");
         out.extend_from_slice(inner);
         out.push(b'}');
-        out.into()
     }
 }
 

@@ -5,26 +5,25 @@ mod bulk;
 mod bulk_answer;
 mod bulk_body;
 pub mod client;
+mod content;
 pub mod discover;
 pub mod endpoint;
 mod headers;
 mod post;
+mod reply;
+mod request;
 pub mod routes;
 mod wire;
 
 use std::{sync::Arc, time::Duration};
 
-use base64::{Engine, prelude::BASE64_STANDARD};
-use bytes::Bytes;
-use reqwest::{
-    Client, Url,
-    header::{CONTENT_TYPE, HeaderValue},
-};
-use serde_json::{Value, json};
+use reqwest::{Client, Url, header::HeaderValue};
+use serde_json::Value;
 
 use self::{
     answer::{Answer, Table},
-    bulk::{Batches, Joining},
+    bulk::Batches,
+    content::Content,
     endpoint::Endpoint,
     post::{Posted, Poster},
     routes::{Current, Route},
@@ -36,9 +35,6 @@ use crate::{
     health::Reporter,
     outcome::{Failure, Handled, HandlerResult},
 };
-
-const CLOUDEVENT: HeaderValue = HeaderValue::from_static("application/cloudevents+json");
-const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// Where events go.
 #[derive(Debug, Clone)]
@@ -72,7 +68,7 @@ pub struct HttpHandler {
     poster: Arc<Poster>,
     batches: Batches,
     target: Target,
-    body: HttpBody,
+    content: Content,
 }
 
 impl HttpHandler {
@@ -82,30 +78,15 @@ impl HttpHandler {
             Target::Url(endpoint) => endpoint.url(),
             Target::Routes(url, _) => url,
         };
+        let content = Content { body: manner.body, table: manner.table };
         let poster = Arc::new(Poster::new(base, http, manner.token, manner.table, app));
-        Self { batches: Batches::new(Arc::clone(&poster), manner.timeout), poster, target, body: manner.body }
-    }
-
-    /// What an app reads: the body's type and the body.
-    fn content(&self, event: &Event, route: Option<&Route>) -> (HeaderValue, Bytes) {
-        if let Some(route) = route.filter(|route| route.raw) {
-            return (CLOUDEVENT, around_bytes(event, &route.pubsub));
-        }
-        match (self.body, self.poster.table()) {
-            (HttpBody::Event, Table::Forgiving) => (JSON, event.to_published()),
-            // Dapr passes the stored bytes on; a tombstone reads `null`.
-            (_, Table::Dapr) => (CLOUDEVENT, event.record().value_bytes().unwrap_or(Bytes::from_static(b"null"))),
-            (HttpBody::Cloudevent, Table::Forgiving) => (CLOUDEVENT, event.to_cloudevent()),
-        }
+        Self { batches: Batches::new(Arc::clone(&poster), content, manner.timeout), poster, target, content }
     }
 
     /// The CloudEvent that rules are about, whatever the body is.
     fn subject(&self, event: &Event, route: &Route) -> Value {
-        let text = match (route.raw, self.poster.table()) {
-            (true, _) => around_bytes(event, &route.pubsub),
-            (false, Table::Dapr) => event.record().value_bytes().unwrap_or_default(),
-            (false, Table::Forgiving) => event.to_cloudevent(),
-        };
+        let mut text = Vec::new();
+        Content { body: HttpBody::Cloudevent, ..self.content }.write(event, Some(route), &mut text);
         serde_json::from_slice(&text).unwrap_or_default()
     }
 
@@ -125,18 +106,6 @@ impl HttpHandler {
             Err(error) => Err(Err(Failure::permanent(format!("rule {error}")))),
         }
     }
-
-    /// The event as an entry of a batch.
-    fn entry(&self, run: Run, route: &Route) -> Joining {
-        let (content_type, event) = match route.raw {
-            true => ("application/octet-stream", run.event.record().value_bytes().unwrap_or_default()),
-            false => {
-                let (content_type, bytes) = self.content(&run.event, Some(route));
-                (if content_type == JSON { "application/json" } else { "application/cloudevents+json" }, bytes)
-            }
-        };
-        Joining { run, event, content_type }
-    }
 }
 
 impl Handler for HttpHandler {
@@ -146,14 +115,13 @@ impl Handler for HttpHandler {
             Err(verdict) => return verdict,
         };
         if let Some((route, bulk)) = route.as_ref().and_then(|route| Some((route, route.bulk?))) {
-            let entry = self.entry(run, route);
-            return self.batches.deliver(route, bulk, endpoint, entry).await;
+            return self.batches.deliver(route, bulk, endpoint, run).await;
         }
-        let route = route.as_deref();
-        let (content_type, body) = self.content(&run.event, route);
-        let mut headers = headers::headers(&run, route);
-        headers.insert(CONTENT_TYPE, content_type);
-        match self.poster.post(&endpoint, headers, body).await {
+        let mut request = self.poster.request(&endpoint);
+        headers::write(&run, route.as_deref(), &mut request);
+        let content_type = self.content.write(&run.event, route.as_deref(), &mut request.body);
+        request.header("content-type", content_type.as_bytes());
+        match self.poster.send(&endpoint, request).await {
             Posted::Answered { status, retry_after, body, now } => {
                 Answer { status, retry_after: retry_after.as_deref(), body: &body, now }.verdict(self.poster.table())
             }
@@ -167,18 +135,4 @@ impl Handler for HttpHandler {
             Target::Routes(_, current) => current.get().of(topic).and_then(|route| route.dead_letters.clone()),
         }
     }
-}
-
-/// A CloudEvent around opaque bytes. Its id is the event's, the same for every run, where Dapr invents one for each.
-fn around_bytes(event: &Event, pubsub: &str) -> Bytes {
-    let record = event.record();
-    let header = |name: &str| record.header(name).and_then(|value| std::str::from_utf8(value).ok()).unwrap_or_default();
-    let trace = event.traceparent().unwrap_or_default();
-    let around = json!({
-        "specversion": "1.0", "id": event.id(), "source": "Dapr", "type": "com.dapr.event.sent",
-        "topic": &**record.topic(), "pubsubname": pubsub, "datacontenttype": "application/octet-stream",
-        "traceid": trace, "traceparent": trace, "tracestate": header("tracestate"),
-        "data_base64": BASE64_STANDARD.encode(record.value().unwrap_or_default()),
-    });
-    around.to_string().into()
 }

@@ -140,3 +140,36 @@ async fn what_breaks_off_is_a_transient_failure_that_says_so() {
         assert!(error.contains(said), "{text:?}: {error}");
     }
 }
+
+#[tokio::test]
+async fn a_connection_goes_on_after_an_answer_in_chunks_and_an_interim_one() {
+    let (listener, registry) = app().await;
+    let served = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        answer(&mut stream, "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n").await;
+        answer(&mut stream, OK).await;
+    };
+    let twice = async { (run(&registry).await, run(&registry).await) };
+    assert_eq!(tokio::join!(twice, served).0, (Ok(Handled::Done), Ok(Handled::Done)));
+}
+
+#[tokio::test]
+async fn what_the_app_says_before_it_has_read_all_counts() {
+    let (listener, registry) = app().await;
+    let mut large = flat();
+    // More than the system takes on its way.
+    large["data"]["description"] = "x".repeat(16 << 20).into();
+    let served = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let read = stream.read(&mut [0; 64]).await.unwrap();
+        assert!(read > 0);
+        stream.write_all(b"HTTP/1.1 413 Content Too Large\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+        stream
+    };
+    let (result, mut stream) = tokio::join!(http_handler::run(&registry, event(&large)), served);
+    assert_eq!(result, Err(Failure::permanent("the app answered 413")));
+    // Nobody could tell where its next request begins.
+    let mut rest = Vec::new();
+    let closed = stream.read_to_end(&mut rest).await;
+    assert!(closed.is_err() || rest.len() < 16 << 20, "the connection is not used again");
+}

@@ -4,13 +4,10 @@
 //! is kept without looking.
 
 use std::{
-    collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use bytes::{Bytes, BytesMut};
-use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use tokio::{
     sync::{Notify, oneshot},
     task::JoinSet,
@@ -21,7 +18,9 @@ use super::{
     answer::Answer,
     bulk_answer::{self, Verdicts},
     bulk_body,
+    content::Content,
     endpoint::Endpoint,
+    headers,
     post::{Posted, Poster},
     routes::{Bulk, Route},
 };
@@ -34,48 +33,46 @@ use crate::{
 /// store, which answers sooner.
 const GAP: Duration = Duration::from_millis(2);
 
-/// The events that may share a request: those of one topic to one endpoint.
-type Key = (Arc<str>, Arc<Endpoint>);
-
-/// An event as a batch takes it.
-pub(super) struct Joining {
-    /// The run that it is for.
-    pub(super) run: Run,
-    /// What the app reads: JSON, or bytes.
-    pub(super) event: Bytes,
-    /// And what that is.
-    pub(super) content_type: &'static str,
+/// Which events may share a request: those of one topic to one endpoint.
+struct Way {
+    topic: Arc<str>,
+    endpoint: Arc<Endpoint>,
 }
 
 /// One event of a batch.
 struct Entry {
-    joining: Joining,
+    run: Run,
     answer: oneshot::Sender<HandlerResult>,
 }
 
-/// Events of one key, on their way.
-#[derive(Default)]
+/// Events of one way, on it.
 struct Line {
+    way: Arc<Way>,
     /// Which batch waits.
     number: u64,
     waiting: Vec<Entry>,
+    /// When the last of them came.
+    joined: Instant,
     /// Requests that are not answered.
     under_way: usize,
-    /// Told when an event joins, and when a request is answered.
+    /// Told when a batch is sent because it is full, and when a request is answered.
     changed: Arc<Notify>,
 }
 
+/// A line's place; a line stays.
+type LineId = usize;
+
 #[derive(Default)]
 struct State {
-    lines: HashMap<Key, Line>,
+    /// Few: an app's routes.
+    lines: Vec<Line>,
     tasks: JoinSet<()>,
-    /// Room of bodies that were answered: the next ones take it, where new room of that size would be the system's to clear first.
-    rooms: Vec<BytesMut>,
 }
 
 /// What every batch is sent with.
 struct Sender {
     poster: Arc<Poster>,
+    content: Content,
     state: Mutex<State>,
 }
 
@@ -88,32 +85,37 @@ pub(super) struct Batches {
 
 impl Batches {
     /// `limit`: the handler's time limit, of which waiting may take half.
-    pub(super) fn new(poster: Arc<Poster>, limit: Duration) -> Self {
-        Self { sender: Arc::new(Sender { poster, state: Mutex::default() }), patience: limit / 2 }
+    pub(super) fn new(poster: Arc<Poster>, content: Content, limit: Duration) -> Self {
+        Self { sender: Arc::new(Sender { poster, content, state: Mutex::default() }), patience: limit / 2 }
     }
 
     /// Sends one event with others and answers with its own verdict. A run that is dropped before its batch is sent is not part of it.
-    pub(super) async fn deliver(&self, route: &Arc<Route>, bulk: Bulk, endpoint: Arc<Endpoint>, joining: Joining) -> HandlerResult {
+    pub(super) async fn deliver(&self, route: &Arc<Route>, bulk: Bulk, endpoint: Arc<Endpoint>, run: Run) -> HandlerResult {
         let (answer, verdict) = oneshot::channel();
-        let key = (Arc::clone(joining.run.event.record().topic()), endpoint);
-        self.join(key, route, bulk, Entry { joining, answer });
+        self.join(endpoint, route, bulk, Entry { run, answer });
         verdict.await.unwrap_or_else(|_| Err(Failure::transient("its batch was given up")))
     }
 
-    fn join(&self, key: Key, route: &Arc<Route>, bulk: Bulk, entry: Entry) {
+    fn join(&self, endpoint: Arc<Endpoint>, route: &Arc<Route>, bulk: Bulk, entry: Entry) {
+        let now = Instant::now();
         let mut state = self.sender.state();
-        while state.tasks.try_join_next().is_some() {}
-        let State { lines, tasks, .. } = &mut *state;
-        let line = lines.entry(key.clone()).or_default();
+        let id = state.line(entry.run.event.record().topic(), endpoint, now);
+        let State { lines, tasks } = &mut *state;
+        let line = &mut lines[id];
+        line.joined = now;
         line.waiting.push(entry);
-        if line.waiting.len() >= bulk.events {
-            let batch = line.begin();
-            tasks.spawn(Arc::clone(&self.sender).send(key, Arc::clone(route), batch));
-        } else if line.waiting.len() == 1 {
-            let (number, end) = (line.number, Instant::now() + bulk.wait.min(self.patience));
-            tasks.spawn(Arc::clone(&self.sender).send_when_due(key, Arc::clone(route), number, end));
-        } else {
+        let (full, first) = (line.waiting.len() >= bulk.events, line.waiting.len() == 1);
+        if !full && !first {
+            return;
+        }
+        while tasks.try_join_next().is_some() {}
+        let (sender, route) = (Arc::clone(&self.sender), Arc::clone(route));
+        if full {
             line.changed.notify_one();
+            tasks.spawn(sender.send(id, Arc::clone(&line.way), route, line.begin()));
+        } else {
+            let end = now + bulk.wait.min(self.patience);
+            tasks.spawn(sender.send_when_due(id, route, line.number, end));
         }
     }
 }
@@ -124,12 +126,25 @@ impl Drop for Batches {
     }
 }
 
+impl State {
+    /// The line of that topic and endpoint.
+    fn line(&mut self, topic: &Arc<str>, endpoint: Arc<Endpoint>, now: Instant) -> LineId {
+        let same = |line: &Line| (Arc::ptr_eq(&line.way.endpoint, &endpoint) || line.way.endpoint == endpoint) && line.way.topic == *topic;
+        self.lines.iter().position(same).unwrap_or_else(|| {
+            let way = Arc::new(Way { topic: Arc::clone(topic), endpoint });
+            self.lines.push(Line { way, number: 0, waiting: Vec::new(), joined: now, under_way: 0, changed: Arc::default() });
+            self.lines.len() - 1
+        })
+    }
+}
+
 impl Line {
     /// Takes the batch that waits, to be sent.
     fn begin(&mut self) -> Vec<Entry> {
         self.number += 1;
         self.under_way += 1;
-        std::mem::take(&mut self.waiting)
+        let room = self.waiting.capacity();
+        std::mem::replace(&mut self.waiting, Vec::with_capacity(room))
     }
 }
 
@@ -140,47 +155,50 @@ impl Sender {
 
     /// Waits for others to join that batch, and sends it unless it filled up meanwhile. While requests are under way their answers bring what
     /// comes next, and so a larger batch; otherwise nobody is to come that is not about to.
-    async fn send_when_due(self: Arc<Self>, key: Key, route: Arc<Route>, number: u64, end: Instant) {
-        let mut told = true;
-        let batch = loop {
+    async fn send_when_due(self: Arc<Self>, id: LineId, route: Arc<Route>, number: u64, end: Instant) {
+        let mut quiet_since = None;
+        let (way, batch) = loop {
             let (changed, until) = {
                 let mut state = self.state();
-                let Some(line) = state.lines.get_mut(&key) else { return };
+                let line = &mut state.lines[id];
                 if line.number != number {
                     // It filled up. What was told here was for whoever waits now.
                     line.changed.notify_one();
                     return;
                 }
-                if !told {
-                    break line.begin();
+                let now = Instant::now();
+                let since = if line.under_way == 0 { Some(*quiet_since.get_or_insert(now)) } else { None };
+                quiet_since = since;
+                let until = since.map_or(end, |since| end.min(since.max(line.joined) + GAP));
+                if until <= now {
+                    break (Arc::clone(&line.way), line.begin());
                 }
-                let quiet = Instant::now() + GAP;
-                (Arc::clone(&line.changed), if line.under_way == 0 { end.min(quiet) } else { end })
+                (Arc::clone(&line.changed), until)
             };
-            told = tokio::time::timeout_at(until, changed.notified()).await.is_ok();
+            let _told = tokio::time::timeout_at(until, changed.notified()).await;
         };
-        self.send(key, route, batch).await;
+        self.send(id, way, route, batch).await;
     }
 
     /// Posts a batch and hands out its verdicts. Where the app refuses it as a whole, each entry is posted alone: one bad event is not its
     /// neighbours' fault.
-    async fn send(self: Arc<Self>, key: Key, route: Arc<Route>, mut entries: Vec<Entry>) {
-        let _under_way = UnderWay { sender: &self, key: &key };
+    async fn send(self: Arc<Self>, id: LineId, way: Arc<Way>, route: Arc<Route>, mut entries: Vec<Entry>) {
+        let _under_way = UnderWay { sender: &self, line: id };
         // Nobody waits for these any more: their events come again.
         entries.retain(|entry| !entry.answer.is_closed());
         if entries.is_empty() {
             return;
         }
-        match self.post(&key, &route, &entries).await {
+        match self.post(&way, &route, &entries).await {
             Verdicts::Refused(failure) if entries.len() > 1 => {
                 tracing::debug!(
-                    kafka.topic = &*key.0,
+                    kafka.topic = &*way.topic,
                     events = entries.len(),
                     error = failure.error(),
                     "batch refused; each of its events goes alone"
                 );
                 for entry in entries.into_iter().filter(|entry| !entry.answer.is_closed()) {
-                    let verdicts = self.post(&key, &route, std::slice::from_ref(&entry)).await;
+                    let verdicts = self.post(&way, &route, std::slice::from_ref(&entry)).await;
                     hand_out(verdicts, vec![entry]);
                 }
             }
@@ -188,12 +206,19 @@ impl Sender {
         }
     }
 
-    async fn post(&self, (topic, endpoint): &Key, route: &Route, entries: &[Entry]) -> Verdicts {
-        let mut room = self.state().rooms.pop().unwrap_or_default();
-        let body = bulk_body::write(&mut room, topic, route, entries.iter().map(|entry| &entry.joining));
-        let headers = headers(&route.pubsub, entries.iter().map(|entry| entry.joining.run.epoch).max());
-        let posted = self.poster.post(endpoint, headers, body).await;
-        self.state().rooms.push(room);
+    async fn post(&self, Way { topic, endpoint }: &Way, route: &Route, entries: &[Entry]) -> Verdicts {
+        let mut request = self.poster.request(endpoint);
+        request.header("content-type", b"application/json");
+        request.header("accept", b"*/*");
+        if !route.pubsub.is_empty() {
+            request.header("pubsubname", &headers::header_text(route.pubsub.as_bytes()));
+        }
+        // One number for all entries, the highest owner's, which is what a fence compares with.
+        if let Some(epoch) = entries.iter().map(|entry| entry.run.epoch).max() {
+            request.number("x-worker-epoch", epoch);
+        }
+        bulk_body::write(&mut request.body, topic, route, self.content, entries.iter().map(|entry| &entry.run));
+        let posted = self.poster.send(endpoint, request).await;
         match posted {
             Posted::Answered { status, retry_after, body, now } => {
                 let answer = Answer { status, retry_after: retry_after.as_deref(), body: &body, now };
@@ -207,15 +232,15 @@ impl Sender {
 /// A request of a line that is not answered yet.
 struct UnderWay<'a> {
     sender: &'a Sender,
-    key: &'a Key,
+    line: LineId,
 }
 
 impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
-        if let Some(line) = self.sender.state().lines.get_mut(self.key) {
-            line.under_way -= 1;
-            line.changed.notify_one();
-        }
+        let mut state = self.sender.state();
+        let line = &mut state.lines[self.line];
+        line.under_way -= 1;
+        line.changed.notify_one();
     }
 }
 
@@ -228,17 +253,4 @@ fn hand_out(verdicts: Verdicts, entries: Vec<Entry>) {
         // A run that was dropped meanwhile comes again.
         let _dropped = entry.answer.send(verdict);
     }
-}
-
-/// `epoch`: one number for all entries, the highest owner's, which is what a fence compares with.
-fn headers(pubsub: &str, epoch: Option<u64>) -> HeaderMap {
-    let mut headers = HeaderMap::with_capacity(8);
-    headers.insert(CONTENT_TYPE, super::JSON);
-    if let Some(pubsub) = HeaderValue::try_from(pubsub).ok().filter(|pubsub| !pubsub.is_empty()) {
-        headers.insert("pubsubname", pubsub);
-    }
-    if let Some(epoch) = epoch {
-        headers.insert("x-worker-epoch", epoch.into());
-    }
-    headers
 }

@@ -1,93 +1,37 @@
 //! The body of a request with many events, as Dapr's bulk subscription writes it. Pure.
 
-use base64::{Engine, prelude::BASE64_STANDARD};
-use bytes::{BufMut, Bytes, BytesMut};
-use serde::{Serialize, Serializer, ser::SerializeMap};
-use serde_json::value::RawValue;
+use super::{content::Content, headers, routes::Route};
+use crate::handler::Run;
 
-use super::{bulk::Joining, headers, routes::Route};
-
-/// What an entry takes besides its event: about that much metadata.
-const BESIDES: usize = 256;
-
-/// The entries of a batch, written into `room`; their `entryId`s are 0, 1, ..
-pub(super) fn write<'a>(room: &mut BytesMut, topic: &str, route: &Route, entries: impl Iterator<Item = &'a Joining>) -> Bytes {
-    let entries: Vec<_> = entries.enumerate().map(|(index, joining)| Entry { index, joining, route }).collect();
-    room.reserve(entries.iter().map(|entry| entry.joining.event.len() + BESIDES).sum());
-    // Nothing in it can fail to be written.
-    let _written = serde_json::to_writer(
-        (&mut *room).writer(),
-        &Body {
-            id: uuid::Uuid::new_v4(),
-            r#type: "com.dapr.event.sent.bulk",
-            topic,
-            pubsubname: &route.pubsub,
-            metadata: About { pubsub_name: &route.pubsub },
-            entries,
-        },
-    );
-    room.split().freeze()
-}
-
-#[derive(Serialize)]
-struct Body<'a> {
-    id: uuid::Uuid,
-    r#type: &'static str,
-    topic: &'a str,
-    pubsubname: &'a str,
-    metadata: About<'a>,
-    entries: Vec<Entry<'a>>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct About<'a> {
-    pubsub_name: &'a str,
-}
-
-struct Entry<'a> {
-    index: usize,
-    joining: &'a Joining,
-    route: &'a Route,
-}
-
-impl Serialize for Entry<'_> {
-    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        let Joining { event, content_type, .. } = self.joining;
-        let mut entry = to.serialize_map(Some(4))?;
-        entry.serialize_entry("entryId", &Digits(self.index))?;
-        // Opaque bytes as base64, as Dapr does it.
-        match serde_json::from_slice::<&RawValue>(event).ok().filter(|_| !self.route.raw) {
-            Some(json) => entry.serialize_entry("event", json)?,
-            None => entry.serialize_entry("event", &BASE64_STANDARD.encode(event))?,
-        }
-        entry.serialize_entry("metadata", &Metadata(self))?;
-        entry.serialize_entry("contentType", content_type)?;
-        entry.end()
-    }
-}
-
-/// A number as a string.
-struct Digits(usize);
-
-impl Serialize for Digits {
-    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        to.collect_str(&self.0)
-    }
-}
-
-struct Metadata<'a>(&'a Entry<'a>);
-
-impl Serialize for Metadata<'_> {
-    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        let mut map = to.serialize_map(None)?;
-        let mut result = Ok(());
-        headers::metadata(&self.0.joining.run, Some(self.0.route), |name, value| {
-            if result.is_ok() {
-                result = map.serialize_entry(name.text(), &String::from_utf8_lossy(value));
-            }
+/// Appends the entries of a batch; their `entryId`s are 0, 1, ..
+pub(super) fn write<'a>(out: &mut Vec<u8>, topic: &str, route: &Route, content: Content, runs: impl Iterator<Item = &'a Run>) {
+    let mut digits = itoa::Buffer::new();
+    out.extend_from_slice(b"{\"id\":\"");
+    out.extend_from_slice(uuid::Uuid::new_v4().hyphenated().encode_lower(&mut uuid::Uuid::encode_buffer()).as_bytes());
+    put(out, "\",\"type\":\"com.dapr.event.sent.bulk\",\"topic\":", topic);
+    put(out, ",\"pubsubname\":", &route.pubsub);
+    put(out, ",\"metadata\":{\"pubsubName\":", &route.pubsub);
+    out.extend_from_slice(b"},\"entries\":[");
+    for (index, run) in runs.enumerate() {
+        out.extend_from_slice(if index == 0 { b"{\"entryId\":\"" } else { b",{\"entryId\":\"" });
+        out.extend_from_slice(digits.format(index).as_bytes());
+        out.extend_from_slice(b"\",\"event\":");
+        let content_type = content.write_entry(&run.event, route, out);
+        out.extend_from_slice(b",\"metadata\":{");
+        let mut first = true;
+        headers::metadata(run, Some(route), |name, value| {
+            put(out, if std::mem::take(&mut first) { "" } else { "," }, name.text());
+            put(out, ":", &String::from_utf8_lossy(value));
         });
-        result?;
-        map.end()
+        put(out, "},\"contentType\":", content_type);
+        out.push(b'}');
     }
+    out.extend_from_slice(b"]}");
+}
+
+/// Appends what is JSON, then a text as JSON.
+fn put(out: &mut Vec<u8>, json: &str, text: &str) {
+    out.extend_from_slice(json.as_bytes());
+    // Nothing in it can fail to be written.
+    let _written = serde_json::to_writer(out, text);
 }

@@ -5,15 +5,17 @@ use std::{
     hash::{Hash, Hasher},
 };
 
-use hyper::Uri;
+use axum::http::Uri;
 use reqwest::{Url, header::HeaderValue};
+
+use super::client::AGENT;
 
 /// Where requests go.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
     url: Url,
-    target: Uri,
-    host: HeaderValue,
+    /// How a request to the app itself begins.
+    opening: String,
 }
 
 impl Endpoint {
@@ -23,11 +25,14 @@ impl Endpoint {
     /// Where no request can be made for it.
     pub fn new(url: Url) -> Result<Self, String> {
         let query = url.query().map(|query| format!("?{query}")).unwrap_or_default();
-        let target = format!("{}{query}", url.path()).parse().map_err(|error| format!("has a path that no request takes: {error}"))?;
+        let target = format!("{}{query}", url.path());
+        target.parse::<Uri>().map_err(|error| format!("has a path that no request takes: {error}"))?;
         let host = url.host_str().ok_or("has no host")?;
         let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
-        let host = HeaderValue::try_from(format!("{host}{port}")).map_err(|_| "has a host that no request takes")?;
-        Ok(Self { url, target, host })
+        let host = format!("{host}{port}");
+        HeaderValue::try_from(&host).map_err(|_| "has a host that no request takes")?;
+        let opening = format!("POST {target} HTTP/1.1\r\nhost: {host}\r\nuser-agent: {AGENT}\r\n");
+        Ok(Self { url, opening })
     }
 
     /// The whole of it.
@@ -35,14 +40,9 @@ impl Endpoint {
         &self.url
     }
 
-    /// Path and query, as a request to the app itself says them.
-    pub(super) fn target(&self) -> &Uri {
-        &self.target
-    }
-
-    /// The header `host`.
-    pub(super) fn host(&self) -> &HeaderValue {
-        &self.host
+    /// A request's first lines: what is asked for, of which host, by whom.
+    pub(super) fn opening(&self) -> &str {
+        &self.opening
     }
 }
 

@@ -1,8 +1,10 @@
 //! Headers of a delivery, and their like in a bulk request: the record's own, where it stands, and the worker's.
 
-use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use std::borrow::Cow;
 
-use super::routes::Route;
+use reqwest::header::HeaderName;
+
+use super::{request::Request, routes::Route};
 use crate::handler::Run;
 
 /// Longest value of a record's header that is passed on, and all of them together: servers refuse requests with more than 8 to 16 KiB.
@@ -32,32 +34,35 @@ const NOT_PASSED: [&str; 17] = [
 /// Where a record stands, as Dapr names it; a record's own headers of these names are not passed on.
 const PLACE: [&str; 5] = ["__topic", "__partition", "__offset", "__timestamp", "__key"];
 
-/// What every request to an app says: the record's headers, then where it stands in Kafka, then what the worker knows; a later one
-/// replaces an earlier one of its name.
-pub(super) fn headers(run: &Run, route: Option<&Route>) -> HeaderMap {
-    let mut headers = HeaderMap::with_capacity(16);
+/// Writes what every request to an app says: the record's headers, then where it stands in Kafka, then what the worker knows; of a name that
+/// comes twice the later one counts. `accept` is anything, unless the record says otherwise.
+pub(super) fn write(run: &Run, route: Option<&Route>, request: &mut Request) {
+    let trace = run.event.traceparent().filter(|trace| is_text(trace.as_bytes()));
+    let mut accepts = false;
     metadata(run, route, |name, value| {
-        let name = match name {
-            Name::Own(name) => HeaderName::try_from(name).ok(),
-            Name::Ours(name) => Some(HeaderName::from_static(name)),
-        };
-        if let Some(name) = name {
-            headers.insert(name, header_text(value));
+        if let Name::Own(name) = name {
+            let replaced = name == IDEMPOTENCY_KEY || name == TRACEPARENT || name == TRACESTATE && trace.is_none();
+            if replaced || HeaderName::try_from(name).is_err() {
+                return;
+            }
+            accepts |= name == "accept";
         }
+        request.header(name.text(), &header_text(value));
     });
-    headers.insert("idempotency-key", encoded(run.idempotency_key().as_bytes()));
-    headers.insert("x-worker-attempt", run.attempt.into());
-    headers.insert("x-worker-epoch", run.epoch.into());
-    let trace = run.event.traceparent().map(HeaderValue::try_from);
-    match trace {
-        Some(Ok(traceparent)) => drop(headers.insert("traceparent", traceparent)),
-        _ => {
-            headers.remove("traceparent");
-            headers.remove("tracestate");
-        }
+    if !accepts {
+        request.header("accept", b"*/*");
     }
-    headers
+    request.header(IDEMPOTENCY_KEY, &encoded(run.idempotency_key().as_bytes()));
+    request.number("x-worker-attempt", run.attempt);
+    request.number("x-worker-epoch", run.epoch);
+    if let Some(trace) = trace {
+        request.header(TRACEPARENT, trace.as_bytes());
+    }
 }
+
+const IDEMPOTENCY_KEY: &str = "idempotency-key";
+const TRACEPARENT: &str = "traceparent";
+const TRACESTATE: &str = "tracestate";
 
 /// A header's name.
 #[derive(Debug, Clone, Copy)]
@@ -120,41 +125,66 @@ pub(super) fn metadata(run: &Run, route: Option<&Route>, mut each: impl FnMut(Na
 /// The app's name for the brokers.
 const PUBSUB: &str = "pubsubname";
 
+/// Whether HTTP allows these bytes as a header's value, read as ASCII.
+fn is_text(bytes: &[u8]) -> bool {
+    bytes.iter().all(|byte| matches!(byte, b' '..=b'~' | b'\t'))
+}
+
 /// Bytes as a header's value: as they are where HTTP allows it, else percent-encoded.
-fn header_text(bytes: &[u8]) -> HeaderValue {
+pub(super) fn header_text(bytes: &[u8]) -> Cow<'_, [u8]> {
     let padded = bytes.first().is_some_and(u8::is_ascii_whitespace) || bytes.last().is_some_and(u8::is_ascii_whitespace);
-    if bytes.is_ascii() && !padded { HeaderValue::from_bytes(bytes).unwrap_or_else(|_| encoded(bytes)) } else { encoded(bytes) }
+    if is_text(bytes) && !padded { Cow::Borrowed(bytes) } else { encoded(bytes) }
 }
 
 /// Bytes as a header's value: graphic ASCII as it is, any other text percent-encoded, since HTTP forbids it there.
-fn encoded(bytes: &[u8]) -> HeaderValue {
+fn encoded(bytes: &[u8]) -> Cow<'_, [u8]> {
     if bytes.iter().all(u8::is_ascii_graphic) {
-        return HeaderValue::from_bytes(bytes).unwrap_or(HeaderValue::from_static(""));
+        return Cow::Borrowed(bytes);
     }
-    let plain = |byte: u8| byte.is_ascii_graphic() && byte != b'%';
-    let encoded: String =
-        bytes.iter().map(|&byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect();
-    // Only graphic ASCII is left, which every header takes.
-    HeaderValue::try_from(encoded).unwrap_or(HeaderValue::from_static(""))
+    let mut encoded = Vec::with_capacity(bytes.len() * 3);
+    for &byte in bytes {
+        if byte.is_ascii_graphic() && byte != b'%' {
+            encoded.push(byte);
+        } else {
+            encoded.extend_from_slice(format!("%{byte:02X}").as_bytes());
+        }
+    }
+    Cow::Owned(encoded)
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use reqwest::header::HeaderValue;
+
     use super::{encoded, header_text};
+
+    fn text(bytes: &[u8]) -> String {
+        String::from_utf8_lossy(bytes).into_owned()
+    }
 
     #[test]
     fn an_id_that_is_no_header_text_is_percent_encoded() {
-        assert_eq!(encoded(b"550e8400-e29b"), "550e8400-e29b");
-        assert_eq!(encoded(b"50%"), "50%");
-        assert_eq!(encoded("a b\nü%".as_bytes()), "a%20b%0A%C3%BC%25");
+        assert_eq!(text(&encoded(b"550e8400-e29b")), "550e8400-e29b");
+        assert_eq!(text(&encoded(b"50%")), "50%");
+        assert_eq!(text(&encoded("a b\nü%".as_bytes())), "a%20b%0A%C3%BC%25");
     }
 
     #[test]
     fn a_records_header_keeps_its_spaces_and_loses_nothing() {
-        assert_eq!(header_text(b"Buy milk"), "Buy milk");
-        assert_eq!(header_text(b""), "");
-        assert_eq!(header_text(b" padded"), "%20padded");
-        assert_eq!(header_text(b"\x00\xff"), "%00%FF");
-        assert_eq!(header_text("naïve".as_bytes()), "na%C3%AFve");
+        assert_eq!(text(&header_text(b"Buy milk")), "Buy milk");
+        assert_eq!(text(&header_text(b"")), "");
+        assert_eq!(text(&header_text(b" padded")), "%20padded");
+        assert_eq!(text(&header_text(b"\x00\xff")), "%00%FF");
+        assert_eq!(text(&header_text("naïve".as_bytes())), "na%C3%AFve");
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_of_a_record_end_a_header_or_begin_another(bytes: Vec<u8>) {
+            for value in [header_text(&bytes), encoded(&bytes)] {
+                prop_assert!(HeaderValue::from_bytes(&value).is_ok() && value.is_ascii());
+            }
+        }
     }
 }

@@ -1,20 +1,18 @@
 //! One POST to an app, and its answer as far as it matters.
 
-use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use futures_util::{FutureExt, future::Either};
-use http_body_util::Full;
-use hyper::{Method, Request};
+use futures_util::FutureExt;
 use reqwest::{
     Client, RequestBuilder, Url,
-    header::{ACCEPT, HOST, HeaderMap, HeaderValue, RETRY_AFTER, USER_AGENT},
+    header::{HeaderMap, HeaderValue, RETRY_AFTER},
 };
 
 use super::{
     answer::Table,
-    client::{self, AGENT},
+    client,
     endpoint::Endpoint,
-    wire::{Post, Wire},
+    request::{Head, Request},
+    wire::{Answer, Unsent, Wire},
 };
 use crate::{health::Reporter, outcome::Failure};
 
@@ -54,13 +52,6 @@ pub(super) enum Posted {
     Failed(Failure),
 }
 
-/// An answer's head, and its body where that came whole: `None` where it is overlong.
-struct Answer {
-    status: u16,
-    headers: HeaderMap,
-    body: Result<Option<Vec<u8>>, String>,
-}
-
 impl Poster {
     /// Posts to the app at `base`, with `http` where that is how it is spoken to. `token`: sent as `dapr-api-token`; `app` is told whether the app
     /// is there.
@@ -74,33 +65,34 @@ impl Poster {
         self.table
     }
 
-    /// Posts to one of the app's endpoints.
-    pub(super) fn post<'a>(
-        &'a self,
-        endpoint: &Endpoint,
-        mut headers: HeaderMap,
-        body: Bytes,
-    ) -> impl Future<Output = Posted> + Send + use<'a> {
-        if let Some(token) = &self.token {
-            headers.insert("dapr-api-token", token.clone());
-        }
-        // Made before the future, whose state would hold each step of the making; the other way's is large.
-        let exchange = match &self.way {
-            Way::Plain(wire) => Either::Left(wire.send(plain(endpoint, headers, body), MAX_ANSWER).map(|answer| match answer {
-                Ok(answer) => Ok(Answer {
-                    status: answer.head.status.as_u16(),
-                    headers: answer.head.headers,
-                    body: answer.body.map_err(|error| error.to_string()),
-                }),
-                Err(error) => Err(error.to_string()),
-            })),
-            Way::Client(http) => Either::Right(with_client(http.post(endpoint.url().clone()).headers(headers).body(body)).boxed()),
+    /// A request to one of the app's endpoints, to be filled.
+    pub(super) fn request(&self, endpoint: &Endpoint) -> Request {
+        let mut request = match &self.way {
+            Way::Plain(wire) => wire.request(endpoint.opening()),
+            Way::Client(_) => Request { head: Head::Map(HeaderMap::with_capacity(16)), body: Vec::new() },
         };
-        exchange.map(|answer| self.read(answer))
+        if let Some(token) = &self.token {
+            request.header("dapr-api-token", token.as_bytes());
+        }
+        request
+    }
+
+    /// Sends it there.
+    pub(super) async fn send(&self, endpoint: &Endpoint, Request { head, body }: Request) -> Posted {
+        let answer = match (&self.way, head) {
+            (Way::Plain(wire), Head::Text(head)) => wire.send(Unsent { head, body }, MAX_ANSWER).await.map_err(|error| error.to_string()),
+            // Seldom: its state would make that of every run larger.
+            (Way::Client(http), Head::Map(headers)) => {
+                with_client(http.post(endpoint.url().clone()).headers(headers).body(body)).boxed().await
+            }
+            // A request is made for the way that it goes.
+            (Way::Plain(_), Head::Map(_)) | (Way::Client(_), Head::Text(_)) => Err("a request for another way".to_owned()),
+        };
+        self.read(answer)
     }
 
     fn read(&self, answer: Result<Answer, String>) -> Posted {
-        let Answer { status, headers, body } = match answer {
+        let Answer { status, retry_after, body } = match answer {
             Ok(answer) => answer,
             Err(reason) => {
                 self.app.fail(reason.clone());
@@ -108,7 +100,6 @@ impl Poster {
             }
         };
         self.app.ok();
-        let retry_after = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()).map(str::to_owned);
         let body = match body {
             Ok(body) => body.unwrap_or_default(),
             Err(reason) if (200..=299).contains(&status) => {
@@ -120,20 +111,10 @@ impl Poster {
     }
 }
 
-fn plain(endpoint: &Endpoint, mut headers: HeaderMap, body: Bytes) -> Post {
-    headers.insert(HOST, endpoint.host().clone());
-    headers.entry(ACCEPT).or_insert(HeaderValue::from_static("*/*"));
-    headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
-    let mut post = Request::new(Full::new(body));
-    *post.method_mut() = Method::POST;
-    *post.uri_mut() = endpoint.target().clone();
-    *post.headers_mut() = headers;
-    post
-}
-
 async fn with_client(request: RequestBuilder) -> Result<Answer, String> {
     let mut response = request.send().await.map_err(|error| client::reason(&error))?;
     // Read whatever the status, so that the connection can be used again.
     let body = client::read_bounded(&mut response, MAX_ANSWER).await.map_err(|error| client::reason(&error));
-    Ok(Answer { status: response.status().as_u16(), headers: std::mem::take(response.headers_mut()), body })
+    let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    Ok(Answer { status: response.status().as_u16(), retry_after, body })
 }
