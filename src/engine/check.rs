@@ -41,8 +41,7 @@ pub(super) struct Checked {
 
 impl Partition {
     /// Sends the next ledger check, if none is under way.
-    pub(super) fn start_check(&mut self) {
-        let now = Instant::now();
+    pub(super) fn start_check(&mut self, now: Instant) {
         if self.check_waits(now) {
             return;
         }

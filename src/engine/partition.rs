@@ -248,16 +248,17 @@ impl Partition {
     /// Starts whatever can be started without waiting.
     fn advance(&mut self) {
         self.see_clock();
+        let now = Instant::now();
         // However much else there is to do.
-        self.runs.look(Instant::now());
+        self.runs.look(now);
         if self.mode.works() {
-            self.start_check();
+            self.start_check(now);
             self.start_refetch();
             self.dispatch();
             self.start_bury();
         }
         self.start_save();
-        self.start_finish();
+        self.start_finish(now);
         self.start_commit();
         self.advance_yield();
         self.advance_drain();

@@ -106,8 +106,8 @@ impl Partition {
     }
 
     /// Sends the next verdicts, if none are under way; only under a valid lease (!).
-    pub(super) fn start_finish(&mut self) {
-        if self.verdicts_wait(Instant::now()) || !self.may_write() {
+    pub(super) fn start_finish(&mut self, now: Instant) {
+        if self.verdicts_wait(now) || !self.may_write() {
             return;
         }
         let Some(held) = self.held().cloned() else {
