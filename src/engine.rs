@@ -9,6 +9,7 @@
 //! retry queue.
 
 mod alerts;
+mod at_work;
 mod backlog;
 mod check;
 mod commit;

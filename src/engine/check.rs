@@ -133,7 +133,7 @@ impl Partition {
         let Some(work) = &mut lane.work else { return false };
         work.overflowed |= overflowing;
         if work.at_work.is_none() {
-            work.at_work = self.shared.at_work.enter(work.member.id);
+            work.at_work = self.claims.enter(work.member.id);
         }
         if work.at_work.is_none() {
             self.twins.push(id);

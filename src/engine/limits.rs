@@ -1,8 +1,7 @@
-//! Limits shared by every partition of a process: run permits, ids that run now, the DLQ breaker.
+//! Limits shared by every partition of a process: run permits, the DLQ breaker.
 
 use std::{
-    collections::{HashSet, VecDeque},
-    hash::{BuildHasher, Hasher, RandomState},
+    collections::VecDeque,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -91,83 +90,6 @@ impl Permits {
             let kind = kind.acquire_owned().await.ok();
             Permit { _held: [slot, kind, total.acquire_owned().await.ok()] }
         }
-    }
-}
-
-/// Parts of [`AtWork`], so that partitions seldom wait for each other.
-const AT_WORK_PARTS: usize = 16;
-
-/// Identities at work in this process: a second copy in another lane waits and asks the ledger again.
-#[derive(Debug, Default)]
-pub(super) struct AtWork([Arc<Mutex<Identities>>; AT_WORK_PARTS]);
-
-type Identities = HashSet<[u8; 16], ByIdentity>;
-
-/// One identity at work; dropping it lets the next copy ask.
-#[derive(Debug)]
-pub(super) struct AtWorkGuard {
-    part: Arc<Mutex<Identities>>,
-    id: [u8; 16],
-}
-
-impl AtWork {
-    /// Enters `id`; `None`: it is at work already.
-    pub(super) fn enter(&self, id: [u8; 16]) -> Option<AtWorkGuard> {
-        let part = &self.0[usize::from(id[0]) % AT_WORK_PARTS];
-        lock(part).insert(id).then(|| AtWorkGuard { part: Arc::clone(part), id })
-    }
-}
-
-/// A set is never left half-changed, so a poisoned lock holds a good one.
-fn lock(part: &Mutex<Identities>) -> MutexGuard<'_, Identities> {
-    part.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl Drop for AtWorkGuard {
-    fn drop(&mut self) {
-        lock(&self.part).remove(&self.id);
-    }
-}
-
-/// Hashes identities, which are hashes already. The seed is this process' own, so that nobody can make ids that all fall into one place.
-#[derive(Debug, Clone)]
-struct ByIdentity(u64);
-
-impl Default for ByIdentity {
-    fn default() -> Self {
-        Self(RandomState::new().build_hasher().finish())
-    }
-}
-
-impl BuildHasher for ByIdentity {
-    type Hasher = IdentityHasher;
-
-    fn build_hasher(&self) -> IdentityHasher {
-        IdentityHasher(self.0)
-    }
-}
-
-/// Folds 16 bytes into 8.
-struct IdentityHasher(u64);
-
-impl Hasher for IdentityHasher {
-    fn write(&mut self, bytes: &[u8]) {
-        for word in bytes.chunks(8) {
-            let mut whole = [0; 8];
-            whole[..word.len()].copy_from_slice(word);
-            let product = u128::from(self.0 ^ u64::from_le_bytes(whole)) * 0x9E37_79B9_7F4A_7C15;
-            #[expect(clippy::cast_possible_truncation, reason = "both halves count")]
-            let folded = (product >> 64) as u64 ^ product as u64;
-            self.0 = folded;
-        }
-    }
-
-    fn write_usize(&mut self, _: usize) {
-        // The length of an identity: always the same.
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
     }
 }
 
@@ -261,7 +183,6 @@ impl Breaker {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
 
@@ -293,15 +214,6 @@ mod tests {
         for kind in Kind::ALL {
             assert!(permits.try_acquire(0, kind).is_some());
         }
-    }
-
-    #[test]
-    fn a_second_copy_of_an_id_waits_until_the_first_is_through() {
-        let at_work = AtWork::default();
-        let first = at_work.enter([1; 16]).unwrap();
-        assert!(at_work.enter([1; 16]).is_none());
-        drop(first);
-        assert!(at_work.enter([1; 16]).is_some());
     }
 
     #[tokio::test(start_paused = true)]

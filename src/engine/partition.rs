@@ -11,7 +11,9 @@ use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Shared, check,
+    Shared,
+    at_work::Claims,
+    check,
     dispatch::{Queues, RunDone},
     drain::Mode,
     intake::Hint,
@@ -71,6 +73,8 @@ pub(super) struct Partition {
     /// Highest offset handed to a handler, as the store knows it.
     pub(super) mark: i64,
 
+    /// Identities of its heads, among all partitions'.
+    pub(super) claims: Arc<Claims>,
     pub(super) ready: VecDeque<LaneId>,
     /// Lanes whose id is at work in another lane: they ask again.
     pub(super) twins: Vec<LaneId>,
@@ -160,6 +164,7 @@ impl Partition {
             remembered: HashMap::new(),
             suspects_below: None,
             mark: -1,
+            claims: Claims::new(&shared.at_work),
             ready: VecDeque::new(),
             twins: Vec::new(),
             twins_ask_at: None,

@@ -12,11 +12,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Alerts, OnOverflow, Rules, WhenDown,
+    at_work::AtWork,
     commit::Commits,
     dead::{self, Origin},
     guard::Guard,
     lease::Keeper,
-    limits::{AtWork, Breaker, Permits},
+    limits::{Breaker, Permits},
     member::member,
     ports::{Committed, DedupeStore, LogReader, Member, OffsetSink, Publisher},
     subject::Subject,
@@ -127,7 +128,7 @@ pub(super) struct Shared {
     pub(super) rules: Rules,
     pub(super) origin: Origin,
     pub(super) permits: Permits,
-    pub(super) at_work: AtWork,
+    pub(super) at_work: Arc<AtWork>,
     pub(super) breaker: Arc<Breaker>,
     pub(super) conservation: Conservation,
     /// Why the process must end, where something beyond repair was met.
@@ -160,7 +161,7 @@ impl Shared {
                 group: Arc::clone(&options.group),
                 worker: Arc::clone(&options.worker),
             },
-            at_work: AtWork::default(),
+            at_work: Arc::default(),
             breaker: Arc::new(Breaker::new(options.breaker_ratio)),
             conservation: Conservation::default(),
             fatal: Fatal::default(),

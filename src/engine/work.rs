@@ -7,7 +7,8 @@ use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 
 use super::{
     Rules,
-    limits::{Admission, AtWorkGuard},
+    at_work::Claim,
+    limits::Admission,
     meters::TypeId,
     ports::{EventRecord, HandlerRecord, HandlerState, Member},
     subject::Subject,
@@ -117,7 +118,7 @@ pub(super) struct Work {
     /// Held by an event whose last run was never answered: no other such event collects a strike for what this one does.
     pub(super) alone: Option<OwnedSemaphorePermit>,
     /// Entered in the process' set of ids at work.
-    pub(super) at_work: Option<AtWorkGuard>,
+    pub(super) at_work: Option<Claim>,
     /// When its turn came, for `max_hold_age`.
     pub(super) since: Instant,
     /// The lane was told to give up on it.
