@@ -15,6 +15,7 @@ pub mod schema;
 pub mod catalog;
 pub mod compat;
 mod envelope;
+mod excerpt;
 mod view;
 mod complete;
 pub mod decode;
@@ -32,12 +33,13 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
-use self::render::Seen;
+pub(crate) use self::plain::quote;
 pub use self::{
     catalog::{Catalog, CatalogError, EventType, Version},
     decode::{Decoder, cheap_user},
     render::is_traceparent,
 };
+use self::{excerpt::Excerpt, render::Seen};
 use crate::{event::record::Record, outcome::DeadReason};
 
 /// One decoded event, whatever shape it came in.
@@ -46,10 +48,10 @@ use crate::{event::record::Record, outcome::DeadReason};
 /// event that waits costs its bytes and little more.
 #[derive(Debug, Clone)]
 pub struct Event {
-    pub(crate) id: Box<str>,
+    pub(crate) id: Excerpt,
     pub(crate) id_from_offset: bool,
     pub(crate) kind: Arc<EventType>,
-    pub(crate) user_id: Box<str>,
+    pub(crate) user_id: Excerpt,
     pub(crate) time: DateTime<Utc>,
     pub(crate) expires: Option<DateTime<Utc>>,
     pub(crate) version: Version,
@@ -60,7 +62,7 @@ pub struct Event {
 impl Event {
     /// The event's id: as sent, or derived from the event, or from its position.
     pub fn id(&self) -> &str {
-        &self.id
+        self.id.read(&self.record)
     }
 
     /// Whether the id was made from topic, partition and offset, for want of anything better.
@@ -80,7 +82,7 @@ impl Event {
 
     /// Whose event it is.
     pub fn user_id(&self) -> &str {
-        &self.user_id
+        self.user_id.read(&self.record)
     }
 
     /// When it happened; the record's own time where the event does not say.

@@ -1,6 +1,7 @@
 //! Records to events. Never panics, and allocates at most [`MEMORY_PER_BYTE`] times the value and [`MEMORY_BASE`] bytes.
 
 use std::{
+    borrow::Cow,
     collections::{BTreeSet, HashMap},
     sync::{Arc, PoisonError, RwLock},
 };
@@ -12,8 +13,9 @@ use super::{
     catalog::{Catalog, EventType, Version},
     cloudevent::DEFAULT_TYPE,
     complete::{self, Facts},
+    excerpt::Excerpt,
     ids,
-    record::{RawRecord, Record, TopicPartition},
+    record::{RawRecord, Record},
     render::Seen,
     time,
     view::{self, View},
@@ -50,13 +52,14 @@ struct Opaque {
     kind: Arc<EventType>,
 }
 
-/// What a record says about itself before it is an event.
+/// What a record says about itself before it is an event. Borrows from the record and the catalogue.
 #[derive(Debug)]
-pub(super) struct Read {
-    pub(super) id: Option<Box<str>>,
-    pub(super) event_type: Arc<str>,
-    pub(super) kind: Option<Arc<EventType>>,
-    pub(super) user_id: Option<Box<str>>,
+pub(super) struct Read<'v> {
+    pub(super) id: Option<Cow<'v, str>>,
+    /// As it was sent.
+    sent_type: &'v str,
+    pub(super) kind: Option<&'v Arc<EventType>>,
+    pub(super) user_id: Option<&'v str>,
     pub(super) sent_time: Option<DateTime<Utc>>,
     pub(super) expires: Option<DateTime<Utc>>,
     pub(super) version: Version,
@@ -64,17 +67,30 @@ pub(super) struct Read {
     pub(super) malformed: Option<&'static str>,
 }
 
+impl Read<'_> {
+    /// The catalogue's name of the type, else as it was sent.
+    pub(super) fn event_type(&self) -> Arc<str> {
+        self.kind.map_or_else(|| self.sent_type.into(), |kind| Arc::clone(&kind.name))
+    }
+}
+
 /// What makes a record an event.
 struct Judged {
-    read: Read,
+    id: Option<Excerpt>,
+    user_id: Excerpt,
     kind: Arc<EventType>,
+    sent_time: Option<DateTime<Utc>>,
+    expires: Option<DateTime<Utc>>,
+    version: Version,
     seen: Seen,
 }
 
 struct Refusal {
     reason: DeadReason,
     error: String,
-    read: Option<Read>,
+    id: Option<Box<str>>,
+    event_type: Option<Arc<str>>,
+    user_id: Option<Box<str>>,
 }
 
 impl Unlisted {
@@ -93,12 +109,12 @@ impl Unlisted {
 
 impl Opaque {
     fn event(&self, record: Record) -> Event {
-        let (id, id_from_offset) = id_or_position(None, record.partition(), record.offset());
-        let user_id = record.key().map(|key| String::from_utf8_lossy(key).into()).unwrap_or_default();
+        let id = Excerpt::Copy(id_of_position(&record));
+        let user_id = Excerpt::Copy(record.key().map(|key| String::from_utf8_lossy(key).into()).unwrap_or_default());
         let time = time::of_record(record.timestamp());
         Event {
             id,
-            id_from_offset,
+            id_from_offset: true,
             kind: Arc::clone(&self.kind),
             user_id,
             time,
@@ -144,58 +160,74 @@ impl Decoder {
     /// With the first reason that applies: undecodable (also: neither event_type nor CloudEvents type), missing_user_id, unknown_type,
     /// schema.
     pub fn decode(&self, record: Record) -> Result<Event, Box<Rejected>> {
-        let outcome = view::open(&record, |view| self.judge(view, &record));
-        match outcome {
-            Ok(Judged { read, kind, seen }) => {
-                let user_id = read.user_id.unwrap_or_default();
-                let (id, id_from_offset) = id_or_position(read.id, record.partition(), record.offset());
-                let time = read.sent_time.unwrap_or_else(|| time::of_record(record.timestamp()));
-                Ok(Event { id, id_from_offset, kind, user_id, time, expires: read.expires, version: read.version, seen, record })
+        match view::open(&record, |view| self.judge(view, &record)) {
+            Ok(Judged { id, user_id, kind, sent_time, expires, version, seen }) => {
+                let id_from_offset = id.is_none();
+                let id = id.unwrap_or_else(|| Excerpt::Copy(id_of_position(&record)));
+                let time = sent_time.unwrap_or_else(|| time::of_record(record.timestamp()));
+                Ok(Event { id, id_from_offset, kind, user_id, time, expires, version, seen, record })
             }
             Err(refusal) => {
                 if let Some(opaque) = self.opaque.as_ref().filter(|opaque| opaque.topics.contains(record.topic())) {
                     return Ok(opaque.event(record));
                 }
-                let Refusal { reason, error, read } = *refusal;
-                let (id, event_type, user_id) = read.map_or((None, None, None), |read| (read.id, Some(read.event_type), read.user_id));
-                let (id, id_from_offset) = id_or_position(id, record.partition(), record.offset());
+                let Refusal { reason, error, id, event_type, user_id } = *refusal;
+                let id_from_offset = id.is_none();
+                let id = id.unwrap_or_else(|| id_of_position(&record));
                 Err(Box::new(Rejected { reason, error, id, id_from_offset, event_type, user_id, record }))
             }
         }
     }
 
-    fn judge(&self, view: Result<View<'_>, String>, record: &Record) -> Result<Judged, Box<Refusal>> {
-        let refuse = |reason, error: String, read| Err(Box::new(Refusal { reason, error, read }));
-        let view = match view {
-            Ok(view) => view,
-            Err(error) => return refuse(DeadReason::Undecodable, error, None),
+    fn judge(&self, view: Result<&View<'_>, String>, record: &Record) -> Result<Judged, Box<Refusal>> {
+        let view = view.map_err(|error| Refusal::of_no_event(DeadReason::Undecodable, error))?;
+        let Some(read) = read(&self.catalog, view) else {
+            return Err(Refusal::of_no_event(DeadReason::Undecodable, "neither event_type nor a CloudEvents type".to_owned()));
         };
-        let Some(mut read) = read(&self.catalog, &view) else {
-            return refuse(DeadReason::Undecodable, "neither event_type nor a CloudEvents type".to_owned(), None);
+        let Some(user_id) = read.user_id else {
+            return Err(read.refused(DeadReason::MissingUserId, "user_id: missing at the top, in data and in metadata".to_owned()));
         };
-        if read.user_id.is_none() {
-            return refuse(DeadReason::MissingUserId, "user_id: missing at the top, in data and in metadata".to_owned(), Some(read));
-        }
-        let Some(kind) = read.kind.take() else {
-            if let Some(Ok(kind)) = self.unlisted.as_ref().map(|unlisted| unlisted.kind(&read.event_type)) {
-                return Ok(Judged::new(&view, read, kind, record));
-            }
-            return refuse(DeadReason::UnknownType, unknown_type(&self.catalog, &read.event_type), Some(read));
+        let Some(kind) = read.kind else {
+            let event_type = read.event_type();
+            return match self.unlisted.as_ref().map(|unlisted| unlisted.kind(&event_type)) {
+                Some(Ok(kind)) => Ok(read.judged(view, user_id, kind, record)),
+                _ => Err(read.refused(DeadReason::UnknownType, unknown_type(&self.catalog, &event_type))),
+            };
         };
         if self.validate || read.version > kind.version {
             let time = read.sent_time.unwrap_or_else(|| time::of_record(record.timestamp()));
-            if let Err(error) = check(&view, &read, &kind, time, read.user_id.as_deref()) {
-                return refuse(DeadReason::Schema, error, Some(read));
+            if let Err(error) = check(view, &read, kind, time, Some(user_id)) {
+                return Err(read.refused(DeadReason::Schema, error));
             }
         }
-        Ok(Judged::new(&view, read, kind, record))
+        let kind = Arc::clone(kind);
+        Ok(read.judged(view, user_id, kind, record))
     }
 }
 
-impl Judged {
-    fn new(view: &View<'_>, read: Read, kind: Arc<EventType>, record: &Record) -> Self {
-        let seen = Seen::of(view, record.value(), &kind, read.version);
-        Self { read, kind, seen }
+impl Read<'_> {
+    fn judged(self, view: &View<'_>, user_id: &str, kind: Arc<EventType>, record: &Record) -> Judged {
+        let value = record.value();
+        Judged {
+            id: self.id.map(|id| Excerpt::of(&id, value)),
+            user_id: Excerpt::of(user_id, value),
+            seen: Seen::of(view, value, &kind, self.version),
+            kind,
+            sent_time: self.sent_time,
+            expires: self.expires,
+            version: self.version,
+        }
+    }
+
+    fn refused(self, reason: DeadReason, error: String) -> Box<Refusal> {
+        let (event_type, user_id) = (Some(self.event_type()), self.user_id.map(Into::into));
+        Box::new(Refusal { reason, error, id: self.id.map(Into::into), event_type, user_id })
+    }
+}
+
+impl Refusal {
+    fn of_no_event(reason: DeadReason, error: String) -> Box<Self> {
+        Box::new(Self { reason, error, id: None, event_type: None, user_id: None })
     }
 }
 
@@ -205,11 +237,9 @@ pub fn cheap_user(record: &dyn RawRecord) -> Option<Box<str>> {
 }
 
 /// Reads everything but the data's validity; `None` where nothing names a type.
-pub(super) fn read(catalog: &Catalog, view: &View<'_>) -> Option<Read> {
+pub(super) fn read<'v>(catalog: &'v Catalog, view: &'v View<'_>) -> Option<Read<'v>> {
     let sent_type = view.event_type()?;
-    let resolved = catalog.resolve(sent_type);
-    let (kind, suffix) = resolved.map_or((None, None), |(kind, suffix)| (Some(Arc::clone(kind)), suffix));
-    let event_type = kind.as_ref().map_or_else(|| sent_type.into(), |kind| Arc::clone(&kind.name));
+    let (kind, suffix) = catalog.resolve(sent_type).map_or((None, None), |(kind, suffix)| (Some(kind), suffix));
     let sent_time = view.time();
     let version = sent_version(view);
     let malformed = match (&sent_time, &version) {
@@ -218,21 +248,22 @@ pub(super) fn read(catalog: &Catalog, view: &View<'_>) -> Option<Read> {
         _ => None,
     };
     let sent_time = sent_time.and_then(Result::ok);
-    let newest = || kind.as_ref().map_or(Version::FIRST, |kind| kind.version);
+    let newest = || kind.map_or(Version::FIRST, |kind| kind.version);
     let version = match version {
         Some(version) => version.unwrap_or_else(|()| newest()),
         None => suffix.unwrap_or(Version::FIRST),
     };
-    let id = view.event_id().map(String::into_boxed_str).or_else(|| {
-        let derived = ids::of_event(&event_type, &view.task()?, &time::format(sent_time?));
-        Some(derived.to_string().into_boxed_str())
-    });
-    let user_id = view.user().map(Into::into);
-    Some(Read { id, event_type, kind, user_id, sent_time, expires: view.expires(), version, malformed })
+    let (user_id, expires) = (view.user(), view.expires());
+    let mut read = Read { id: view.event_id(), sent_type, kind, user_id, sent_time, expires, version, malformed };
+    if read.id.is_none() {
+        read.id =
+            view.task().zip(sent_time).map(|(task, time)| ids::of_event(&read.event_type(), &task, &time::format(time)).to_string().into());
+    }
+    Some(read)
 }
 
 /// Checks envelope and data against the newest known version.
-pub(super) fn check(view: &View<'_>, read: &Read, kind: &EventType, time: DateTime<Utc>, user_id: Option<&str>) -> Result<(), String> {
+pub(super) fn check(view: &View<'_>, read: &Read<'_>, kind: &EventType, time: DateTime<Utc>, user_id: Option<&str>) -> Result<(), String> {
     if let Some(malformed) = read.malformed {
         return Err(format!("{malformed} ({} {})", kind.name, kind.version));
     }
@@ -254,11 +285,8 @@ fn sent_version(view: &View<'_>) -> Option<Result<Version, ()>> {
     }
 }
 
-fn id_or_position(id: Option<Box<str>>, partition: &TopicPartition, offset: i64) -> (Box<str>, bool) {
-    match id {
-        Some(id) => (id, false),
-        None => (ids::of_position(partition, offset).to_string().into_boxed_str(), true),
-    }
+fn id_of_position(record: &Record) -> Box<str> {
+    ids::of_position(record.partition(), record.offset()).to_string().into_boxed_str()
 }
 
 /// A type for an error: types are not secret, but a producer's mistake can put anything there.

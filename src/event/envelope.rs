@@ -50,7 +50,7 @@ pub(super) struct Head<'a> {
 #[derive(Debug)]
 pub(super) struct Written<'a> {
     pub(super) text: &'a str,
-    /// Of an object without anything unusual.
+    /// Of an object without anything unusual; of the metadata those alone that a [`Leaf`] has.
     pub(super) members: Option<Vec<Member<'a>>>,
 }
 
@@ -115,29 +115,33 @@ impl<'a> Scalar<'a> {
 }
 
 impl<'a> Head<'a> {
-    /// Reads an object.
+    /// Reads an object into an empty head.
     ///
     /// # Errors
-    /// Where it is none, or something in it cannot be read.
-    pub(super) fn read(text: &'a str) -> serde_json::Result<Self> {
-        Self::plain(text).map_or_else(|| serde_json::from_str(text), Ok)
+    /// Where it is none, or something in it cannot be read: what is in the head then means nothing.
+    pub(super) fn read(&mut self, text: &'a str) -> serde_json::Result<()> {
+        if self.read_plain(text).is_none() {
+            *self = serde_json::from_str(text)?;
+        }
+        Ok(())
     }
 
-    fn plain(text: &'a str) -> Option<Self> {
-        let mut head = Self::default();
+    fn read_plain(&mut self, text: &'a str) -> Option<()> {
         let mut reader = Reader::of(text);
         reader.members(|reader, name| {
-            if let Some(place) = head.written(name) {
-                *place = Written::unless_null(reader.written()?);
+            if let Some(place) = self.written(name) {
+                // Nobody looks at other members of the metadata than those that a leaf has.
+                let written = if name == "metadata" { reader.written_of(1, Leaf::has)? } else { reader.written()? };
+                *place = Written::unless_null(written);
             } else {
                 let value = reader.value()?;
-                if let Some(scalar) = head.scalar(name) {
+                if let Some(scalar) = self.scalar(name) {
                     *scalar = Scalar::plain(value)?;
                 }
             }
             Some(())
         })?;
-        reader.end().map(|()| head)
+        reader.end()
     }
 
     fn written(&mut self, name: &str) -> Option<&mut Option<Written<'a>>> {
@@ -276,6 +280,11 @@ impl<'de> Deserialize<'de> for Head<'de> {
 }
 
 impl<'a> Leaf<'a> {
+    /// Whether it has a field of that name.
+    fn has(name: &str) -> bool {
+        matches!(name, "user_id" | "task_id")
+    }
+
     /// Reads any value.
     ///
     /// # Errors

@@ -126,13 +126,21 @@ impl<'a> Reader<'a> {
 
     /// Reads any value, as it was written; of an object that is not too large its members as well.
     pub(super) fn written(&mut self) -> Option<(&'a str, Option<Vec<Member<'a>>>)> {
+        self.written_of(MEMBERS, |_| true)
+    }
+
+    /// As [`Reader::written`]; of the members only those that are to be kept, for about `room` of which there is room.
+    pub(super) fn written_of(&mut self, room: usize, keeps: impl Fn(&str) -> bool) -> Option<(&'a str, Option<Vec<Member<'a>>>)> {
         let start = self.at;
         let mut members = None;
         if self.peek()? == b'{' {
-            let mut kept = Vec::with_capacity(MEMBERS);
+            let mut kept = Vec::with_capacity(room);
             let mut count = 0;
             self.members(|reader, name| {
                 let value = reader.value()?;
+                if !keeps(name) {
+                    return Some(());
+                }
                 count += 1;
                 if count <= MOST_MEMBERS {
                     kept.push((name, value));
@@ -270,6 +278,18 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// Appends a text as a JSON string. Most texts need no escape.
+pub(crate) fn quote(text: &str, out: &mut Vec<u8>) {
+    if ordinary(text.as_bytes()) == text.len() {
+        out.push(b'"');
+        out.extend_from_slice(text.as_bytes());
+        out.push(b'"');
+    } else {
+        // Nothing in it can fail to be written.
+        let _written = serde_json::to_writer(out, text);
+    }
+}
+
 /// How many bytes stand before the first quote, backslash or control character: eight at a time, each byte of a word by itself.
 fn ordinary(bytes: &[u8]) -> usize {
     const ONES: u64 = u64::MAX / 255;
@@ -278,9 +298,9 @@ fn ordinary(bytes: &[u8]) -> usize {
     for (index, eight) in eights.iter().enumerate() {
         let word = u64::from_le_bytes(*eight);
         let (quote, backslash) = (word ^ (ONES * u64::from(b'"')), word ^ (ONES * u64::from(b'\\')));
-        // The lowest byte that is marked is right; a borrow may mark others above it. A byte of another script has its top bit set.
-        let below =
-            word.wrapping_sub(ONES * u64::from(b' ')) | quote.wrapping_sub(ONES) & !quote | backslash.wrapping_sub(ONES) & !backslash;
+        // A byte that is below what is taken from it borrows into its top bit. The lowest that is marked is right; a borrow may mark others
+        // above it. A byte of another script has its top bit set, here and in both differences.
+        let below = word.wrapping_sub(ONES * u64::from(b' ')) | quote.wrapping_sub(ONES) | backslash.wrapping_sub(ONES);
         let marked = below & !word & TOPS;
         if marked != 0 {
             return index * 8 + marked.trailing_zeros() as usize / 8;

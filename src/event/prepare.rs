@@ -78,7 +78,7 @@ pub fn prepare(catalog: &Catalog, text: &[u8], options: &Options<'_>) -> Result<
     let text = std::str::from_utf8(text)
         .map_err(|error| InputError::of(DeadReason::Undecodable, format!("not UTF-8 at byte {}", error.valid_up_to())))?;
     view::open_text(text, None, |view| match view {
-        Ok(view) => ready(catalog, &view, options),
+        Ok(view) => ready(catalog, view, options),
         Err(error) => Err(InputError::of(DeadReason::Undecodable, error)),
     })
 }
@@ -99,9 +99,9 @@ pub struct Examined {
 pub fn examine(catalog: &Catalog, record: &dyn RawRecord, options: &Options<'_>) -> Result<Examined, InputError> {
     let anything = !options.validate && options.user_optional;
     let examined = view::open(record, |view| {
-        let view = &view.map_err(|error| InputError::of(DeadReason::Undecodable, error))?;
+        let view = view.map_err(|error| InputError::of(DeadReason::Undecodable, error))?;
         if options.validate {
-            return judged(catalog, view, options).map(|(read, _)| Examined { user_id: read.user_id });
+            return judged(catalog, view, options).map(|(read, _)| Examined { user_id: read.user_id.map(Into::into) });
         }
         let user_id = view.user().map(Into::into);
         if user_id.is_none() && !options.user_optional {
@@ -117,7 +117,7 @@ fn nobody() -> InputError {
 }
 
 /// Reads an event and judges it as the options say; answers also its time.
-fn judged(catalog: &Catalog, view: &View<'_>, options: &Options<'_>) -> Result<(Read, DateTime<Utc>), InputError> {
+fn judged<'v>(catalog: &'v Catalog, view: &'v View<'_>, options: &Options<'_>) -> Result<(Read<'v>, DateTime<Utc>), InputError> {
     let Some(read) = read(catalog, view) else {
         return Err(InputError::of(DeadReason::Undecodable, "event_type: missing"));
     };
@@ -126,11 +126,11 @@ fn judged(catalog: &Catalog, view: &View<'_>, options: &Options<'_>) -> Result<(
     }
     let time = read.sent_time.unwrap_or(options.now);
     if options.validate {
-        let Some(kind) = &read.kind else {
-            return Err(InputError::of(DeadReason::UnknownType, unknown_type(catalog, &read.event_type)));
+        let Some(kind) = read.kind else {
+            return Err(InputError::of(DeadReason::UnknownType, unknown_type(catalog, &read.event_type())));
         };
         // Keyed by something else, an event may be nobody's: any user will do to check the rest of its data.
-        let user_id = read.user_id.as_deref().or(Some("-"));
+        let user_id = read.user_id.or(Some("-"));
         check(view, &read, kind, time, user_id).map_err(|error| InputError::of(DeadReason::Schema, error))?;
     }
     Ok((read, time))
@@ -138,19 +138,20 @@ fn judged(catalog: &Catalog, view: &View<'_>, options: &Options<'_>) -> Result<(
 
 fn ready(catalog: &Catalog, view: &View<'_>, options: &Options<'_>) -> Result<Prepared, InputError> {
     let (read, time) = judged(catalog, view, options)?;
+    let event_type = read.event_type();
     let topic = match options.topic {
         Some(topic) => topic.into(),
-        None => catalog.topics_for(&read.event_type).into_iter().next().ok_or_else(|| InputError {
+        None => catalog.topics_for(&event_type).into_iter().next().ok_or_else(|| InputError {
             code: "no_topic",
-            message: format!("event_type: the catalogue has no topic for {}, so name one", shown(&read.event_type)),
+            message: format!("event_type: the catalogue has no topic for {}, so name one", shown(&event_type)),
         })?,
     };
     let event_id = read.id.as_deref().map_or_else(|| new_id(options.now), str::to_owned);
-    let facts = Facts { kind: read.kind.as_deref(), version: read.version, time, user_id: read.user_id.as_deref() };
+    let facts = Facts { kind: read.kind.map(|kind| &**kind), version: read.version, time, user_id: read.user_id };
     let source = view.source().unwrap_or(options.source);
-    let value = canonical(view, &Canonical { id: &event_id, event_type: &read.event_type, source, facts });
+    let value = canonical(view, &Canonical { id: &event_id, event_type: &event_type, source, facts });
     let traceparent = super::render::traceparent(view);
-    Ok(Prepared { event_id, event_type: read.event_type, user_id: read.user_id, topic, value, traceparent })
+    Ok(Prepared { event_id, event_type, user_id: read.user_id.map(Into::into), topic, value, traceparent })
 }
 
 /// A new event's id: UUIDv7, so that ids sort by time.

@@ -9,8 +9,9 @@ use super::{
     Event,
     catalog::{EventType, Version},
     complete::{self, Facts},
+    excerpt,
     fields::{Fields, raw, written},
-    time,
+    plain, time,
     view::{self, Shape, View},
 };
 
@@ -52,19 +53,9 @@ impl Seen {
             && !kind.is_past(version);
         // A CloudEvent around it, or a byte order mark, is no part of it.
         let alone = view.shape == Shape::Event && value.is_some_and(|value| value.len() == view.text.len());
-        let source = head.source.text().filter(|_| whole && alone).and_then(|source| place(source, view.text));
+        let source = head.source.text().filter(|_| whole && alone).and_then(|source| excerpt::place(source, view.text.as_bytes()));
         Self { source: source.unwrap_or(0..0), traced: view.either(|head| &head.traceparent).is_some() }
     }
-}
-
-/// Where a part of a text stands in it; `None` where it was copied out of it.
-fn place(part: &str, text: &str) -> Option<Range<u32>> {
-    let start = (part.as_ptr() as usize).checked_sub(text.as_ptr() as usize)?;
-    let end = start + part.len();
-    if end > text.len() {
-        return None;
-    }
-    Some(start.try_into().ok()?..end.try_into().ok()?)
 }
 
 impl Event {
@@ -163,7 +154,7 @@ impl Event {
 
     /// Takes the record apart again. It was decoded once, so the `None` is never seen.
     fn look<R>(&self, then: impl FnOnce(&View<'_>) -> R) -> Option<R> {
-        view::open(&self.record, |view| view.ok().map(|view| then(&view)))
+        view::open(&self.record, |view| view.ok().map(then))
     }
 
     fn bytes(&self) -> Bytes {
@@ -171,12 +162,12 @@ impl Event {
     }
 
     fn facts(&self) -> Facts<'_> {
-        Facts { kind: Some(&self.kind), version: self.version, time: self.time, user_id: Some(&self.user_id) }
+        Facts { kind: Some(&self.kind), version: self.version, time: self.time, user_id: Some(self.user_id()) }
     }
 
     fn canonical(&self, view: &View<'_>) -> Bytes {
         let source = view.source().unwrap_or(UNKNOWN_SOURCE);
-        canonical(view, &Canonical { id: &self.id, event_type: &self.kind.name, source, facts: self.facts() })
+        canonical(view, &Canonical { id: self.id(), event_type: &self.kind.name, source, facts: self.facts() })
     }
 
     fn published(&self, view: &View<'_>) -> Bytes {
@@ -184,7 +175,7 @@ impl Event {
         let Some(mut event) = event else { return self.canonical(view) };
         let past = self.kind.is_past(self.version);
         if view.head.event_id.text().is_none() {
-            event.set_value("event_id", &json!(self.id));
+            event.set_value("event_id", &json!(self.id()));
         }
         if view.head.event_version.is_missing() || past {
             event.set_value("event_version", &json!(shown_version(&self.kind, self.version).to_string()));
@@ -196,7 +187,7 @@ impl Event {
             event.set_value("source", &json!(view.source().unwrap_or(UNKNOWN_SOURCE)));
         }
         if view.own_user().is_none() {
-            event.set_value("user_id", &json!(self.user_id));
+            event.set_value("user_id", &json!(self.user_id()));
         }
         if (past || view.data().is_none())
             && let Some(data) = complete::fields(view, self.facts())
@@ -209,9 +200,7 @@ impl Event {
 
     /// Who published it, where the stored value is what was published.
     fn published_source(&self) -> Option<&str> {
-        let place = self.seen.source.start as usize..self.seen.source.end as usize;
-        let source = self.record.value()?.get(place).filter(|source| !source.is_empty())?;
-        std::str::from_utf8(source).ok()
+        excerpt::part(self.record.value()?, &self.seen.source).filter(|source| !source.is_empty())
     }
 
     /// Appends a CloudEvent whose data is `inner`, which is JSON.
@@ -219,10 +208,9 @@ impl Event {
         out.reserve(inner.len() + AROUND);
         let mut put = |name: &str, text: &str| {
             out.extend_from_slice(name.as_bytes());
-            // Nothing in it can fail to be written.
-            let _written = serde_json::to_writer(&mut *out, text);
+            plain::quote(text, out);
         };
-        put("{\"specversion\":\"1.0\",\"id\":", &self.id);
+        put("{\"specversion\":\"1.0\",\"id\":", self.id());
         put(",\"type\":", &self.kind.name);
         put(",\"source\":", source);
         put(",\"time\":", &time::format(self.time));

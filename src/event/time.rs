@@ -5,30 +5,25 @@ use chrono::{DateTime, Datelike, FixedOffset, NaiveDate, SecondsFormat, TimeDelt
 /// Reads an RFC 3339 time, and what Python's and JavaScript's standard libraries write besides: a space for the `T`, no seconds, an
 /// offset without colon, no offset at all (then it is UTC), a date alone (then it is midnight). `None` for anything else.
 pub fn parse(text: &str) -> Option<DateTime<Utc>> {
-    let bytes = text.as_bytes();
-    let (date, rest) = bytes.split_at_checked(10)?;
-    if date[4] != b'-' || date[7] != b'-' {
-        return None;
-    }
-    let day = NaiveDate::from_ymd_opt(i32::try_from(digits(&date[..4])?).ok()?, digits(&date[5..7])?, digits(&date[8..])?)?;
+    let (date, rest) = text.as_bytes().split_first_chunk::<10>()?;
+    let [y1, y2, y3, y4, b'-', m1, m2, b'-', d1, d2] = *date else { return None };
+    let day = NaiveDate::from_ymd_opt(i32::try_from(number([y1, y2, y3, y4])?).ok()?, number([m1, m2])?, number([d1, d2])?)?;
     let Some((separator, rest)) = rest.split_first() else {
         return Some(day.and_hms_opt(0, 0, 0)?.and_utc());
     };
     if !matches!(separator, b'T' | b't' | b' ') {
         return None;
     }
-    let (clock, rest) = rest.split_at_checked(5)?;
-    if clock[2] != b':' {
-        return None;
-    }
-    let (hour, minute) = (digits(&clock[..2])?, digits(&clock[3..])?);
-    let (second, nanos, rest) = match rest.strip_prefix(b":") {
-        Some(rest) => {
-            let (second, rest) = rest.split_at_checked(2)?;
+    let (clock, rest) = rest.split_first_chunk::<5>()?;
+    let [h1, h2, b':', m1, m2] = *clock else { return None };
+    let (hour, minute) = (number([h1, h2])?, number([m1, m2])?);
+    let (second, nanos, rest) = match rest {
+        [b':', s1, s2, rest @ ..] => {
             let (nanos, rest) = fraction(rest)?;
-            (digits(second)?, nanos, rest)
+            (number([*s1, *s2])?, nanos, rest)
         }
-        None => (0, 0, rest),
+        [b':', ..] => return None,
+        rest => (0, 0, rest),
     };
     // A leap second is the last second of its minute: no clock here counts it.
     let local = day.and_hms_nano_opt(hour, minute, second.min(59), nanos)?;
@@ -55,6 +50,11 @@ pub fn of_record(millis: Option<i64>) -> DateTime<Utc> {
 
 fn digits(bytes: &[u8]) -> Option<u32> {
     bytes.iter().try_fold(0, |sum: u32, byte| byte.is_ascii_digit().then(|| sum * 10 + u32::from(byte - b'0')))
+}
+
+/// The same of so many.
+fn number<const DIGITS: usize>(bytes: [u8; DIGITS]) -> Option<u32> {
+    digits(&bytes)
 }
 
 /// `.123456` to nanoseconds; what is finer is cut off.

@@ -3,6 +3,8 @@
 //! An [`Event`](super::Event) keeps only what the engine needs to order and route it; whatever else a handler asks for is read from the
 //! record again through the same eyes.
 
+use std::borrow::Cow;
+
 use base64::{Engine, prelude::BASE64_STANDARD};
 use chrono::{DateTime, Utc};
 use serde_json::value::RawValue;
@@ -40,7 +42,7 @@ pub(super) struct View<'a> {
 }
 
 /// Takes a record's value apart and hands it over; the error says why it is no event, without the payload.
-pub(super) fn open<R>(record: &dyn RawRecord, then: impl FnOnce(Result<View<'_>, String>) -> R) -> R {
+pub(super) fn open<R>(record: &dyn RawRecord, then: impl FnOnce(Result<&View<'_>, String>) -> R) -> R {
     match text_of(record.value()) {
         Ok(text) => open_text(text, attributes(record), then),
         Err(error) => then(Err(error)),
@@ -48,27 +50,35 @@ pub(super) fn open<R>(record: &dyn RawRecord, then: impl FnOnce(Result<View<'_>,
 }
 
 /// As [`open`], from a text and the attributes of a binary CloudEvent beside it.
-pub(super) fn open_text<'a, R>(text: &'a str, binary: Option<Head<'a>>, then: impl FnOnce(Result<View<'_>, String>) -> R) -> R {
-    let head = match head_of(text) {
-        Ok(head) => head,
-        Err(error) => return then(Err(error)),
-    };
+pub(super) fn open_text<'a, R>(text: &'a str, binary: Option<Head<'a>>, then: impl FnOnce(Result<&View<'_>, String>) -> R) -> R {
+    // Views and heads are half a kilobyte and more: they are filled in place and shown, not handed on.
+    let mut head = Head::default();
+    if let Err(error) = read_head(text, &mut head) {
+        return then(Err(error));
+    }
     if head.is_cloudevent() {
         let Some(inner) = inner_text(&head) else {
-            return then(View::new(Shape::Data, true, Some(Box::new(head)), Head::default(), text));
+            return show(View::new(Shape::Data, true, Some(Box::new(head)), Head::default(), text), then);
         };
         return match inner {
-            Inner::Raw(text) => then(unwrap(text, true, head)),
+            Inner::Raw(text) => show(unwrap(text, true, head), then),
             // The text is the caller's only for as long as the hand-over lasts: hence the closure.
             Inner::Text(owned) => {
                 let outer = head;
-                then(unwrap(&owned, true, outer))
+                show(unwrap(&owned, true, outer), then)
             }
         };
     }
     match binary {
-        Some(outer) => then(unwrap_with(head, text, false, outer)),
-        None => then(View::new(Shape::Event, false, None, head, text)),
+        Some(outer) => show(unwrap_with(head, text, false, outer), then),
+        None => show(View::new(Shape::Event, false, None, head, text), then),
+    }
+}
+
+fn show<R>(view: Result<View<'_>, String>, then: impl FnOnce(Result<&View<'_>, String>) -> R) -> R {
+    match view {
+        Ok(ref view) => then(Ok(view)),
+        Err(error) => then(Err(error)),
     }
 }
 
@@ -91,9 +101,9 @@ impl<'a> View<'a> {
     }
 
     /// The id as it was sent: the event's, else the CloudEvent's.
-    pub(super) fn event_id(&self) -> Option<String> {
-        let outer = self.outer.as_ref().and_then(|outer| outer.event_id.name().or_else(|| outer.id.name()));
-        self.head.event_id.name().or(outer).map(std::borrow::Cow::into_owned)
+    pub(super) fn event_id(&self) -> Option<Cow<'_, str>> {
+        let outer = || self.outer.as_ref().and_then(|outer| outer.event_id.name().or_else(|| outer.id.name()));
+        self.head.event_id.name().or_else(outer)
     }
 
     /// Whose event it is: the first of the top, the data, the metadata, the CloudEvent around it.
@@ -107,7 +117,7 @@ impl<'a> View<'a> {
     }
 
     /// Which task: an integer or a string, of the top or the data.
-    pub(super) fn task(&self) -> Option<std::borrow::Cow<'_, str>> {
+    pub(super) fn task(&self) -> Option<Cow<'_, str>> {
         self.head.task_id.name().or_else(|| self.data.task_id.name())
     }
 
@@ -166,8 +176,9 @@ fn inner_text<'a>(outer: &Head<'a>) -> Option<Inner<'a>> {
 }
 
 fn unwrap<'a>(text: &'a str, structured: bool, outer: Head<'a>) -> Result<View<'a>, String> {
-    match Head::read(text) {
-        Ok(head) => unwrap_with(head, text, structured, outer),
+    let mut head = Head::default();
+    match head.read(text) {
+        Ok(()) => unwrap_with(head, text, structured, outer),
         // A list, a number, a string: it stays as it is, and the schema says what was wanted. What cannot be read at all is found below.
         Err(_) => unwrap_with(Head::default(), text, structured, outer),
     }
@@ -194,9 +205,9 @@ fn text_of(value: Option<&[u8]>) -> Result<&str, String> {
     std::str::from_utf8(value).map_err(|error| format!("not UTF-8 at byte {}", error.valid_up_to()))
 }
 
-fn head_of(text: &str) -> Result<Head<'_>, String> {
+fn read_head<'a>(text: &'a str, head: &mut Head<'a>) -> Result<(), String> {
     match text.trim_ascii_start().as_bytes().first() {
-        Some(b'{') => Head::read(text).map_err(|error| told(&error)),
+        Some(b'{') => head.read(text).map_err(|error| told(&error)),
         Some(b'[') => Err("an array: one record is one event".to_owned()),
         _ if is_json(text) => Err("a JSON value that is no object".to_owned()),
         _ => Err("not JSON".to_owned()),
@@ -216,7 +227,8 @@ fn told(error: &serde_json::Error) -> String {
 
 /// The attributes of a binary CloudEvent: `ce_*` headers, where `ce_type` is among them and the value is not said to be a structured one.
 fn attributes(record: &dyn RawRecord) -> Option<Head<'static>> {
-    let mut head = Head::default();
+    // Nearly no record has any of these.
+    let mut found: Option<Head<'static>> = None;
     let mut structured = false;
     record.headers(&mut |name, value| {
         // Most headers are none of these: no copy for them.
@@ -228,21 +240,23 @@ fn attributes(record: &dyn RawRecord) -> Option<Head<'static>> {
         if lower == "content-type" {
             structured = value.to_ascii_lowercase().starts_with("application/cloudevents");
         }
-        let place = match lower.strip_prefix("ce_").or_else(|| lower.strip_prefix("ce-")) {
-            Some("specversion") => &mut head.specversion,
-            Some("type") => &mut head.kind,
-            Some("id") => &mut head.id,
-            Some("source") => &mut head.source,
-            Some("time") => &mut head.time,
-            Some("expiration" | "expirytime") => &mut head.expires,
-            Some("traceparent") => &mut head.traceparent,
-            Some("tracestate") => &mut head.tracestate,
-            Some("userid" | "user_id") => &mut head.userid,
-            Some("correlationid") => &mut head.correlationid,
-            Some("causationid") => &mut head.causationid,
+        let Some(attribute) = lower.strip_prefix("ce_").or_else(|| lower.strip_prefix("ce-")) else { return };
+        let head = found.get_or_insert_default();
+        let place = match attribute {
+            "specversion" => &mut head.specversion,
+            "type" => &mut head.kind,
+            "id" => &mut head.id,
+            "source" => &mut head.source,
+            "time" => &mut head.time,
+            "expiration" | "expirytime" => &mut head.expires,
+            "traceparent" => &mut head.traceparent,
+            "tracestate" => &mut head.tracestate,
+            "userid" | "user_id" => &mut head.userid,
+            "correlationid" => &mut head.correlationid,
+            "causationid" => &mut head.causationid,
             _ => return,
         };
         *place = Scalar::owned(value.to_owned());
     });
-    (head.kind.text().is_some() && !structured).then_some(head)
+    found.filter(|head| head.kind.text().is_some() && !structured)
 }

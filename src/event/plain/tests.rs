@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 use serde_json::{Map, Value, value::RawValue};
 
-use super::{Plain, Reader, list};
+use super::{Plain, Reader, list, quote};
 
 /// The value that was found is the one that serde_json finds.
 fn agrees(found: Plain<'_>, value: &Value) -> bool {
@@ -191,5 +191,12 @@ proptest! {
         reads(&format!("[{number},{number:e},{whole},{digits}]"));
         reads(&format!("[{digits}]"));
         reads(&format!("[{whole}]"));
+    }
+
+    #[test]
+    fn a_text_is_quoted_as_serde_json_would(text in r#"[ -~]{0,40}|[\x00-\x7f\u{80}-\u{ff}"\\]{0,40}|\PC{0,40}"#) {
+        let mut out = b"[".to_vec();
+        quote(&text, &mut out);
+        prop_assert_eq!(String::from_utf8(out).unwrap(), format!("[{}", serde_json::to_string(&text).unwrap()));
     }
 }

@@ -18,7 +18,7 @@ fn both(kind: &EventType, event: &str) -> (bool, bool) {
         let view = view.unwrap();
         let user_id = view.user();
         let facts = Facts { kind: Some(kind), version: kind.version, time: DateTime::default(), user_id };
-        (complete::surely_valid(&view, facts), kind.schema.check(&complete::value(&view, facts)).is_ok())
+        (complete::surely_valid(view, facts), kind.schema.check(&complete::value(view, facts)).is_ok())
     })
 }
 

@@ -1,7 +1,7 @@
 //! The body of a request with many events, as Dapr's bulk subscription writes it. Pure.
 
 use super::{content::Content, headers, routes::Route};
-use crate::handler::Run;
+use crate::{event::quote, handler::Run};
 
 /// Appends the entries of a batch; their `entryId`s are 0, 1, ..
 pub(super) fn write<'a>(out: &mut Vec<u8>, topic: &str, route: &Route, content: Content, runs: impl Iterator<Item = &'a Run>) {
@@ -32,6 +32,5 @@ pub(super) fn write<'a>(out: &mut Vec<u8>, topic: &str, route: &Route, content: 
 /// Appends what is JSON, then a text as JSON.
 fn put(out: &mut Vec<u8>, json: &str, text: &str) {
     out.extend_from_slice(json.as_bytes());
-    // Nothing in it can fail to be written.
-    let _written = serde_json::to_writer(out, text);
+    quote(text, out);
 }
