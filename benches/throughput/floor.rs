@@ -11,8 +11,8 @@ use std::sync::Arc;
 use self::batch::Reader;
 pub use self::{
     envelope::Envelope,
-    ledger::ledger,
-    post::{Posts, post},
+    ledger::{Parse, ledger},
+    post::{Form, Posts, post},
     publish::publish,
 };
 use crate::{meter::Meter, stack::Stack};

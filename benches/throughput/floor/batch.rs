@@ -43,6 +43,12 @@ impl Record {
         }
     }
 
+    /// Its place in the partition.
+    pub fn offset(&self) -> i64 {
+        // SAFETY: ours until dropped.
+        unsafe { self.0.as_ref() }.offset
+    }
+
     /// The partition's number.
     pub fn partition(&self) -> i32 {
         // SAFETY: ours until dropped.

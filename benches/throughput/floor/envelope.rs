@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 /// The canonical envelope, borrowed.
 #[derive(Debug, Deserialize)]
-#[expect(dead_code, reason = "most of it is parsed only to be parsed")]
+#[expect(dead_code, reason = "some of it is parsed only to be parsed")]
 pub struct Envelope<'a> {
     /// Identity.
     #[serde(borrow)]

@@ -1,9 +1,17 @@
-//! Hand-over to a task per partition, and a ledger in Redis: per batch two SMISMEMBER before and one SADD after.
+//! Hand-over to a task per partition, and a ledger in Redis: per batch two SMISMEMBER before and one SADD after. With the typed parse, or
+//! with the worker's decoder.
 
 use std::sync::Arc;
 
 use redis::aio::MultiplexedConnection;
 use tokio::{sync::mpsc, task::JoinSet};
+use worker::{
+    engine::member::member_of,
+    event::{
+        Catalog, Decoder,
+        record::{self, RawRecord, TopicPartition},
+    },
+};
 
 use super::{
     batch::{READ, Reader, Record},
@@ -17,11 +25,64 @@ use crate::{
 /// Batches that wait for a task.
 const INBOX: usize = 16;
 
+/// What an event is read with.
+#[derive(Clone)]
+pub enum Parse {
+    /// [`Envelope`].
+    Typed,
+    /// The worker's decoder and its catalogue: any shape, validated, with the identity that the worker's ledger has.
+    Worker(Decoder),
+}
+
+impl Parse {
+    /// With the worker's decoder.
+    ///
+    /// # Errors
+    /// Where the embedded catalogue cannot be read.
+    pub fn worker() -> anyhow::Result<Self> {
+        Ok(Self::Worker(Decoder::new(Arc::new(Catalog::embedded()?), true)))
+    }
+
+    fn id(&self, record: &Record, partition: &TopicPartition) -> Option<[u8; 16]> {
+        match self {
+            Self::Typed => {
+                let copy: Box<[u8]> = record.value().into();
+                id_of(&Envelope::read(&copy)?)
+            }
+            Self::Worker(decoder) => {
+                let event = decoder.decode(record::Record::copy_of(partition, record)).ok()?;
+                Some(member_of(&event, 0).id)
+            }
+        }
+    }
+}
+
+/// Without headers: the stream's events have none.
+impl RawRecord for Record {
+    fn offset(&self) -> i64 {
+        Self::offset(self)
+    }
+
+    fn timestamp(&self) -> Option<i64> {
+        None
+    }
+
+    fn key(&self) -> Option<&[u8]> {
+        Some(Self::key(self))
+    }
+
+    fn value(&self) -> Option<&[u8]> {
+        Some(Self::value(self))
+    }
+
+    fn headers(&self, _: &mut dyn FnMut(&str, Option<&[u8]>)) {}
+}
+
 /// Reads, hands over whole batches, parses and keeps the ledger.
 ///
 /// # Errors
 /// Where Kafka or Redis refuses.
-pub fn ledger(stack: &Stack, topic: &str, meter: &Arc<Meter>) -> anyhow::Result<()> {
+pub fn ledger(stack: &Stack, topic: &str, parse: &Parse, meter: &Arc<Meter>) -> anyhow::Result<()> {
     let reader = Reader::start(stack, topic)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let prefix = unique("ledger");
@@ -33,7 +94,8 @@ pub fn ledger(stack: &Stack, topic: &str, meter: &Arc<Meter>) -> anyhow::Result<
             let (sender, inbox) = mpsc::channel::<Vec<Record>>(INBOX);
             inboxes.push(sender);
             let connection = client.get_multiplexed_async_connection().await?;
-            tasks.spawn(work(inbox, connection, format!("{prefix}:{partition}"), Arc::clone(meter)));
+            let ledger = Ledger::new(connection, &format!("{prefix}:{partition}"));
+            tasks.spawn(work(inbox, ledger, parse.clone(), TopicPartition::new(topic, partition), Arc::clone(meter)));
         }
         let polling = tokio::task::spawn_blocking(move || distribute(&reader, &inboxes));
         while let Some(ended) = tasks.join_next().await {
@@ -61,13 +123,57 @@ fn distribute(reader: &Reader, inboxes: &[mpsc::Sender<Vec<Record>>]) {
     }
 }
 
+/// Sets of ids, this time's and the last one's.
+pub(super) struct Ledger {
+    redis: MultiplexedConnection,
+    current: String,
+    previous: String,
+}
+
+impl Ledger {
+    /// One whose sets are named so.
+    pub(super) fn new(redis: MultiplexedConnection, key: &str) -> Self {
+        Self { redis, current: format!("{key}:1"), previous: format!("{key}:0") }
+    }
+
+    /// Those that are in neither set.
+    pub(super) async fn fresh(&mut self, ids: &[[u8; 16]]) -> anyhow::Result<Vec<[u8; 16]>> {
+        let mut ask = redis::pipe();
+        for set in [&self.current, &self.previous] {
+            let command = ask.cmd("SMISMEMBER").arg(set);
+            ids.iter().for_each(|id| {
+                command.arg(id);
+            });
+        }
+        let known: (Vec<u8>, Vec<u8>) = ask.query_async(&mut self.redis).await?;
+        let fresh = ids.iter().zip(known.0.iter().zip(&known.1)).filter(|(_, (now, before))| **now + **before == 0);
+        Ok(fresh.map(|(id, _)| *id).collect())
+    }
+
+    /// Adds them.
+    pub(super) async fn note(&mut self, ids: &[[u8; 16]]) -> anyhow::Result<()> {
+        let mut note = redis::cmd("SADD");
+        note.arg(&self.current);
+        ids.iter().for_each(|id| {
+            note.arg(id);
+        });
+        let _added: u64 = note.query_async(&mut self.redis).await?;
+        Ok(())
+    }
+}
+
+/// An event's id as the ledger keeps it.
+pub(super) fn id_of(event: &Envelope<'_>) -> Option<[u8; 16]> {
+    Some(event.event_id.parse::<uuid::Uuid>().ok()?.into_bytes())
+}
+
 async fn work(
     mut inbox: mpsc::Receiver<Vec<Record>>,
-    mut redis: MultiplexedConnection,
-    key: String,
+    mut ledger: Ledger,
+    parse: Parse,
+    partition: TopicPartition,
     meter: Arc<Meter>,
 ) -> anyhow::Result<()> {
-    let (current, previous) = (format!("{key}:1"), format!("{key}:0"));
     loop {
         let batch = tokio::select! {
             batch = inbox.recv() => batch,
@@ -78,28 +184,9 @@ async fn work(
             meter.wake();
             return Ok(());
         };
-        let ids: Vec<[u8; 16]> = batch
-            .iter()
-            .filter_map(|record| {
-                let copy: Box<[u8]> = record.value().into();
-                Some(Envelope::read(&copy)?.event_id.parse::<uuid::Uuid>().ok()?.into_bytes())
-            })
-            .collect();
-        let mut ask = redis::pipe();
-        for set in [&current, &previous] {
-            let command = ask.cmd("SMISMEMBER").arg(set);
-            ids.iter().for_each(|id| {
-                command.arg(id);
-            });
-        }
-        let known: (Vec<u8>, Vec<u8>) = ask.query_async(&mut redis).await?;
-        let fresh = ids.iter().zip(known.0.iter().zip(&known.1)).filter(|(_, (now, before))| **now + **before == 0).map(|(id, _)| id);
-        let mut note = redis::cmd("SADD");
-        note.arg(&current);
-        fresh.for_each(|id| {
-            note.arg(id);
-        });
-        let _added: u64 = note.query_async(&mut redis).await?;
+        let ids: Vec<[u8; 16]> = batch.iter().filter_map(|record| parse.id(record, &partition)).collect();
+        let fresh = ledger.fresh(&ids).await?;
+        ledger.note(&fresh).await?;
         let read = batch.len() as u64;
         drop(batch);
         if meter.add(read) {

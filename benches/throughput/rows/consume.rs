@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 
 use crate::{
-    floor,
+    floor::{self, Parse},
     meter::{Measured, Meter},
     plain,
     row::{Bench, Goal, Row},
@@ -36,7 +36,15 @@ pub const ROWS: &[Row] = &[
         floor: Some("parse"),
         goals: &[],
         part: Some(1),
-        measure: |bench| count(bench, |topic, meter| floor::ledger(&bench.stack, topic, meter)),
+        measure: |bench| count(bench, |topic, meter| floor::ledger(&bench.stack, topic, &Parse::Typed, meter)),
+    },
+    Row {
+        name: "ledger-decoded",
+        about: "the same with the worker's decoder: any shape, validated, the worker's identity",
+        floor: Some("ledger"),
+        goals: &[],
+        part: Some(1),
+        measure: |bench| count(bench, |topic, meter| floor::ledger(&bench.stack, topic, &Parse::worker()?, meter)),
     },
     Row {
         name: "worker-memory",

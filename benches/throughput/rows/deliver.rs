@@ -6,7 +6,7 @@ use anyhow::Context as _;
 
 use crate::{
     app::App,
-    floor::{self, Posts},
+    floor::{self, Form, Posts},
     meter::{Measured, Meter},
     program::posting_to,
     row::{Bench, Goal, Row},
@@ -27,7 +27,7 @@ pub const ROWS: &[Row] = &[
         floor: None,
         goals: &[],
         part: Some(5),
-        measure: |bench| post(bench, Duration::ZERO, 64, 1),
+        measure: |bench| post(bench, Duration::ZERO, 64, Form::Value),
     },
     Row {
         name: "worker-post",
@@ -43,7 +43,15 @@ pub const ROWS: &[Row] = &[
         floor: None,
         goals: &[],
         part: Some(1),
-        measure: |bench| post(bench, Duration::ZERO, 16, BULK),
+        measure: |bench| post(bench, Duration::ZERO, 16, Form::List),
+    },
+    Row {
+        name: "post-bulk-ledger",
+        about: "+ a ledger as in `ledger`, a CloudEvent around each event, its metadata, a verdict for each",
+        floor: Some("post-bulk"),
+        goals: &[],
+        part: Some(1),
+        measure: |bench| post(bench, Duration::ZERO, 16, Form::Batch),
     },
     Row {
         name: "worker-bulk",
@@ -59,7 +67,7 @@ pub const ROWS: &[Row] = &[
         floor: None,
         goals: &[],
         part: Some(5),
-        measure: |bench| post(bench, SLOW, 256, 1),
+        measure: |bench| post(bench, SLOW, 256, Form::Value),
     },
     Row {
         name: "worker-slow",
@@ -71,8 +79,9 @@ pub const ROWS: &[Row] = &[
     },
 ];
 
-fn post(bench: &Bench, delay: Duration, lanes: usize, events: usize) -> anyhow::Result<Measured> {
-    with_app(bench, delay, |port, topic, meter| floor::post(&bench.stack, topic, &Posts { port, lanes, events }, meter))
+fn post(bench: &Bench, delay: Duration, lanes: usize, form: Form) -> anyhow::Result<Measured> {
+    let events = if form == Form::Value { 1 } else { BULK };
+    with_app(bench, delay, |port, topic, meter| floor::post(&bench.stack, topic, &Posts { port, lanes, events, form }, meter))
 }
 
 fn worker(bench: &Bench, delay: Duration, handler: &dyn Fn(u16, &str) -> String) -> anyhow::Result<Measured> {
