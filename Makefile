@@ -11,6 +11,8 @@ DENY = $(CARGO) deny --locked --config .deny.toml
 
 .DEFAULT_GOAL := help
 SEEDS ?= 10000
+# One more than there are processors: end-to-end tests wait for most of their time.
+THREADS ?= $(shell echo $$(($$(nproc) + 1)))
 DURATION ?= 5m
 PROTOCOL ?= classic
 BACKLOG ?= 1000000
@@ -30,7 +32,7 @@ build: ## the worker as it is shipped, in release/ of target or CARGO_TARGET_DIR
 	$(TLS) $(CARGO) build --locked --release
 
 test: ## unit, property, embedded-broker and end-to-end tests; starts its own Kafka and Redis
-	export $(TLS) && $(CARGO) test --locked --no-run $(ARGS) && WORKER_SIM_SEEDS=$(SEEDS) tests/stack run $(CARGO) test --locked $(ARGS)
+	export $(TLS) && $(CARGO) test --locked --no-run $(ARGS) && WORKER_SIM_SEEDS=$(SEEDS) RUST_TEST_THREADS=$(THREADS) tests/stack run $(CARGO) test --locked $(ARGS)
 
 # Optimised, since ten thousand seeds take five times as long without.
 sim: ## the engine on a simulated broker and store: SEEDS=10000, or one seed with its history by SEED=17
