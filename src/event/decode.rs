@@ -72,6 +72,24 @@ impl Read<'_> {
     pub(super) fn event_type(&self) -> Arc<str> {
         self.kind.map_or_else(|| self.sent_type.into(), |kind| Arc::clone(&kind.name))
     }
+
+    fn judged(self, view: &View<'_>, user_id: &str, kind: Arc<EventType>, record: &Record) -> Judged {
+        let value = record.value();
+        Judged {
+            id: self.id.map(|id| Excerpt::of(&id, value)),
+            user_id: Excerpt::of(user_id, value),
+            seen: Seen::of(view, value, &kind, self.version),
+            kind,
+            sent_time: self.sent_time,
+            expires: self.expires,
+            version: self.version,
+        }
+    }
+
+    fn refused(self, reason: DeadReason, error: String) -> Box<Refusal> {
+        let (event_type, user_id) = (Some(self.event_type()), self.user_id.map(Into::into));
+        Box::new(Refusal { reason, error, id: self.id.map(Into::into), event_type, user_id })
+    }
 }
 
 /// What makes a record an event.
@@ -202,26 +220,6 @@ impl Decoder {
         }
         let kind = Arc::clone(kind);
         Ok(read.judged(view, user_id, kind, record))
-    }
-}
-
-impl Read<'_> {
-    fn judged(self, view: &View<'_>, user_id: &str, kind: Arc<EventType>, record: &Record) -> Judged {
-        let value = record.value();
-        Judged {
-            id: self.id.map(|id| Excerpt::of(&id, value)),
-            user_id: Excerpt::of(user_id, value),
-            seen: Seen::of(view, value, &kind, self.version),
-            kind,
-            sent_time: self.sent_time,
-            expires: self.expires,
-            version: self.version,
-        }
-    }
-
-    fn refused(self, reason: DeadReason, error: String) -> Box<Refusal> {
-        let (event_type, user_id) = (Some(self.event_type()), self.user_id.map(Into::into));
-        Box::new(Refusal { reason, error, id: self.id.map(Into::into), event_type, user_id })
     }
 }
 

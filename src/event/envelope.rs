@@ -159,9 +159,17 @@ impl<'a> Head<'a> {
             "event_type" => &mut self.event_type,
             "event_version" => &mut self.event_version,
             "timestamp" => &mut self.timestamp,
-            "source" => &mut self.source,
             "user_id" => &mut self.user_id,
             "task_id" => &mut self.task_id,
+            "data_base64" => &mut self.data_base64,
+            _ => return self.attribute(name),
+        })
+    }
+
+    /// Where an attribute of a CloudEvent goes, whether it stands in a value or in a header.
+    pub(super) fn attribute(&mut self, name: &str) -> Option<&mut Scalar<'a>> {
+        Some(match name {
+            "source" => &mut self.source,
             "traceparent" => &mut self.traceparent,
             "tracestate" => &mut self.tracestate,
             "specversion" => &mut self.specversion,
@@ -172,7 +180,6 @@ impl<'a> Head<'a> {
             "userid" => &mut self.userid,
             "correlationid" => &mut self.correlationid,
             "causationid" => &mut self.causationid,
-            "data_base64" => &mut self.data_base64,
             _ => return None,
         })
     }

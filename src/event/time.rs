@@ -7,7 +7,7 @@ use chrono::{DateTime, Datelike, FixedOffset, NaiveDate, SecondsFormat, TimeDelt
 pub fn parse(text: &str) -> Option<DateTime<Utc>> {
     let (date, rest) = text.as_bytes().split_first_chunk::<10>()?;
     let [y1, y2, y3, y4, b'-', m1, m2, b'-', d1, d2] = *date else { return None };
-    let day = NaiveDate::from_ymd_opt(i32::try_from(number([y1, y2, y3, y4])?).ok()?, number([m1, m2])?, number([d1, d2])?)?;
+    let day = NaiveDate::from_ymd_opt(i32::try_from(digits(&[y1, y2, y3, y4])?).ok()?, digits(&[m1, m2])?, digits(&[d1, d2])?)?;
     let Some((separator, rest)) = rest.split_first() else {
         return Some(day.and_hms_opt(0, 0, 0)?.and_utc());
     };
@@ -16,11 +16,11 @@ pub fn parse(text: &str) -> Option<DateTime<Utc>> {
     }
     let (clock, rest) = rest.split_first_chunk::<5>()?;
     let [h1, h2, b':', m1, m2] = *clock else { return None };
-    let (hour, minute) = (number([h1, h2])?, number([m1, m2])?);
+    let (hour, minute) = (digits(&[h1, h2])?, digits(&[m1, m2])?);
     let (second, nanos, rest) = match rest {
         [b':', s1, s2, rest @ ..] => {
             let (nanos, rest) = fraction(rest)?;
-            (number([*s1, *s2])?, nanos, rest)
+            (digits(&[*s1, *s2])?, nanos, rest)
         }
         [b':', ..] => return None,
         rest => (0, 0, rest),
@@ -50,11 +50,6 @@ pub fn of_record(millis: Option<i64>) -> DateTime<Utc> {
 
 fn digits(bytes: &[u8]) -> Option<u32> {
     bytes.iter().try_fold(0, |sum: u32, byte| byte.is_ascii_digit().then(|| sum * 10 + u32::from(byte - b'0')))
-}
-
-/// The same of so many.
-fn number<const DIGITS: usize>(bytes: [u8; DIGITS]) -> Option<u32> {
-    digits(&bytes)
 }
 
 /// `.123456` to nanoseconds; what is finer is cut off.

@@ -241,22 +241,11 @@ fn attributes(record: &dyn RawRecord) -> Option<Head<'static>> {
             structured = value.to_ascii_lowercase().starts_with("application/cloudevents");
         }
         let Some(attribute) = lower.strip_prefix("ce_").or_else(|| lower.strip_prefix("ce-")) else { return };
-        let head = found.get_or_insert_default();
-        let place = match attribute {
-            "specversion" => &mut head.specversion,
-            "type" => &mut head.kind,
-            "id" => &mut head.id,
-            "source" => &mut head.source,
-            "time" => &mut head.time,
-            "expiration" | "expirytime" => &mut head.expires,
-            "traceparent" => &mut head.traceparent,
-            "tracestate" => &mut head.tracestate,
-            "userid" | "user_id" => &mut head.userid,
-            "correlationid" => &mut head.correlationid,
-            "causationid" => &mut head.causationid,
-            _ => return,
-        };
-        *place = Scalar::owned(value.to_owned());
+        // Headers may have an underscore, extension names may not.
+        let attribute = if attribute == "user_id" { "userid" } else { attribute };
+        if let Some(place) = found.get_or_insert_default().attribute(attribute) {
+            *place = Scalar::owned(value.to_owned());
+        }
     });
     found.filter(|head| head.kind.text().is_some() && !structured)
 }
