@@ -292,16 +292,25 @@ impl<'a> Leaf<'a> {
         matches!(name, "user_id" | "task_id")
     }
 
-    /// Reads any value.
+    /// Reads any value into an empty leaf.
     ///
     /// # Errors
     /// Where something in it cannot be read.
-    pub(super) fn read(written: &Written<'a>) -> serde_json::Result<Self> {
-        let Some(members) = &written.members else { return serde_json::from_str(written.text) };
-        let last = |name: &str| members.iter().rfind(|(found, _)| *found == name);
-        // A decimal is neither a name nor missing.
-        let scalar = |name| last(name).map_or(Scalar::Absent, |(_, value)| Scalar::plain(*value).unwrap_or(Scalar::Other));
-        Ok(Self { user_id: scalar("user_id"), task_id: scalar("task_id") })
+    pub(super) fn read(&mut self, written: &Written<'a>) -> serde_json::Result<()> {
+        let Some(members) = &written.members else {
+            *self = serde_json::from_str(written.text)?;
+            return Ok(());
+        };
+        for &(name, value) in members {
+            let place = match name {
+                "user_id" => &mut self.user_id,
+                "task_id" => &mut self.task_id,
+                _ => continue,
+            };
+            // A decimal is neither a name nor missing.
+            *place = Scalar::plain(value).unwrap_or(Scalar::Other);
+        }
+        Ok(())
     }
 }
 

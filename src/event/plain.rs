@@ -3,7 +3,11 @@
 //! What is found here is JSON beyond doubt, and what serde_json would find. Whatever is unusual (a lone surrogate, an exponent, a number
 //! of many digits, a name with an escape, deep nesting, no JSON at all) is left to it: `None` says nothing, only it refuses.
 
+mod scan;
+
 use std::borrow::Cow;
+
+use self::scan::ordinary;
 
 /// Levels of nesting that are read here.
 const DEEPEST: u8 = 16;
@@ -66,23 +70,16 @@ pub(super) struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     pub(super) fn of(text: &'a str) -> Self {
-        let mut reader = Self { text, at: 0, depth: DEEPEST };
-        reader.space();
-        reader
+        Self { text, at: 0, depth: DEEPEST }
     }
 
     /// Reads an object: of each member `each` is given the name, and reads the value.
     pub(super) fn members(&mut self, mut each: impl FnMut(&mut Self, &'a str) -> Option<()>) -> Option<()> {
-        self.expect(b'{')?;
-        self.depth = self.depth.checked_sub(1)?;
-        self.space();
-        let mut goes_on = self.expect(b'}').is_none();
+        let mut goes_on = self.begins(b'{', b'}')?;
         while goes_on {
-            self.space();
-            let Plain::Text(name) = self.string()? else { return None };
-            self.space();
+            self.expect(b'"')?;
+            let name = self.unescaped()?;
             self.expect(b':')?;
-            self.space();
             each(self, name)?;
             goes_on = self.goes_on(b'}')?;
         }
@@ -91,12 +88,8 @@ impl<'a> Reader<'a> {
     }
 
     fn items(&mut self, mut each: impl FnMut(Plain<'a>) -> Option<()>) -> Option<()> {
-        self.expect(b'[')?;
-        self.depth = self.depth.checked_sub(1)?;
-        self.space();
-        let mut goes_on = self.expect(b']').is_none();
+        let mut goes_on = self.begins(b'[', b']')?;
         while goes_on {
-            self.space();
             each(self.value()?)?;
             goes_on = self.goes_on(b']')?;
         }
@@ -106,8 +99,9 @@ impl<'a> Reader<'a> {
 
     /// Reads any value.
     pub(super) fn value(&mut self) -> Option<Plain<'a>> {
+        let first = self.next()?;
         let start = self.at;
-        match self.peek()? {
+        match first {
             b'"' => self.string(),
             b'{' => {
                 self.members(|reader, _| reader.value().map(|_| ()))?;
@@ -131,9 +125,10 @@ impl<'a> Reader<'a> {
 
     /// As [`Reader::written`]; of the members only those that are to be kept, for about `room` of which there is room.
     pub(super) fn written_of(&mut self, room: usize, keeps: impl Fn(&str) -> bool) -> Option<(&'a str, Option<Vec<Member<'a>>>)> {
+        let first = self.next()?;
         let start = self.at;
         let mut members = None;
-        if self.peek()? == b'{' {
+        if first == b'{' {
             let mut kept = Vec::with_capacity(room);
             let mut count = 0;
             self.members(|reader, name| {
@@ -156,39 +151,56 @@ impl<'a> Reader<'a> {
 
     /// Nothing follows.
     pub(super) fn end(mut self) -> Option<()> {
-        self.space();
-        (self.at == self.text.len()).then_some(())
+        self.next().is_none().then_some(())
     }
 
+    /// The byte that follows, white space or not.
     fn peek(&self) -> Option<u8> {
         self.text.as_bytes().get(self.at).copied()
     }
 
-    fn expect(&mut self, byte: u8) -> Option<()> {
-        let found = self.peek()? == byte;
-        self.at += usize::from(found);
-        found.then_some(())
+    /// The byte that follows white space, where there is any.
+    #[inline]
+    fn next(&mut self) -> Option<u8> {
+        let byte = self.peek()?;
+        if byte > b' ' { Some(byte) } else { self.after_space() }
     }
 
-    fn space(&mut self) {
-        while matches!(self.peek(), Some(b' ' | b'\n' | b'\r' | b'\t')) {
+    fn after_space(&mut self) -> Option<u8> {
+        while matches!(self.peek()?, b' ' | b'\n' | b'\r' | b'\t') {
             self.at += 1;
         }
+        self.peek()
+    }
+
+    /// Steps over this byte and white space before it.
+    #[inline]
+    fn expect(&mut self, byte: u8) -> Option<()> {
+        let found = self.next()? == byte;
+        self.at += usize::from(found);
+        found.then_some(())
     }
 
     fn since(&self, start: usize) -> Option<&'a str> {
         self.text.get(start..self.at)
     }
 
+    /// Goes one level down; whether anything stands there.
+    fn begins(&mut self, start: u8, end: u8) -> Option<bool> {
+        self.expect(start)?;
+        self.depth = self.depth.checked_sub(1)?;
+        Some(self.expect(end).is_none())
+    }
+
     /// Whether a comma follows and not the end.
+    #[inline]
     fn goes_on(&mut self, end: u8) -> Option<bool> {
-        self.space();
-        let found = self.peek()?;
+        let found = self.next()?;
         self.at += 1;
         (found == b',' || found == end).then_some(found == b',')
     }
 
-    fn word(&mut self, word: &str, value: Plain<'a>) -> Option<Plain<'a>> {
+    fn word<T>(&mut self, word: &str, value: T) -> Option<T> {
         let found = self.text.as_bytes().get(self.at..)?.starts_with(word.as_bytes());
         self.at += word.len();
         found.then_some(value)
@@ -204,7 +216,8 @@ impl<'a> Reader<'a> {
 
     fn number(&mut self) -> Option<Plain<'a>> {
         let start = self.at;
-        let negative = self.expect(b'-').is_some();
+        let negative = self.peek() == Some(b'-');
+        self.at += usize::from(negative);
         let first = self.peek();
         let whole = self.digits();
         let zero = first == Some(b'0');
@@ -226,15 +239,22 @@ impl<'a> Reader<'a> {
     }
 
     fn string(&mut self) -> Option<Plain<'a>> {
+        let start = self.at;
         self.expect(b'"')?;
+        self.unescaped().map(Plain::Text).or_else(|| self.escaped(start))
+    }
+
+    /// The rest of a string that has no escapes; `None`: reads up to what makes it another.
+    #[inline]
+    fn unescaped(&mut self) -> Option<&'a str> {
         let start = self.at;
         self.at += ordinary(self.text.as_bytes().get(start..)?);
         if self.peek()? != b'"' {
-            return self.escaped(start - 1);
+            return None;
         }
         let text = self.since(start)?;
         self.at += 1;
-        Some(Plain::Text(text))
+        Some(text)
     }
 
     /// The rest of a string, from its first escape on.
@@ -260,8 +280,7 @@ impl<'a> Reader<'a> {
             b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => Some(()),
             b'u' => match self.unit()? {
                 0xD800..0xDC00 => {
-                    self.expect(b'\\')?;
-                    self.expect(b'u')?;
+                    self.word("\\u", ())?;
                     (0xDC00..0xE000).contains(&self.unit()?).then_some(())
                 }
                 0xDC00..0xE000 => None,
@@ -288,26 +307,6 @@ pub(crate) fn quote(text: &str, out: &mut Vec<u8>) {
         // Nothing in it can fail to be written.
         let _written = serde_json::to_writer(out, text);
     }
-}
-
-/// How many bytes stand before the first quote, backslash or control character: eight at a time, each byte of a word by itself.
-fn ordinary(bytes: &[u8]) -> usize {
-    const ONES: u64 = u64::MAX / 255;
-    const TOPS: u64 = ONES << 7;
-    let (eights, rest) = bytes.as_chunks::<8>();
-    for (index, eight) in eights.iter().enumerate() {
-        let word = u64::from_le_bytes(*eight);
-        let (quote, backslash) = (word ^ (ONES * u64::from(b'"')), word ^ (ONES * u64::from(b'\\')));
-        // A byte that is below what is taken from it borrows into its top bit. The lowest that is marked is right; a borrow may mark others
-        // above it. A byte of another script has its top bit set, here and in both differences.
-        let below = word.wrapping_sub(ONES * u64::from(b' ')) | quote.wrapping_sub(ONES) | backslash.wrapping_sub(ONES);
-        let marked = below & !word & TOPS;
-        if marked != 0 {
-            return index * 8 + marked.trailing_zeros() as usize / 8;
-        }
-    }
-    let before = |byte: &&u8| !matches!(byte, b'"' | b'\\' | 0..b' ');
-    eights.len() * 8 + rest.iter().take_while(before).count()
 }
 
 #[cfg(test)]

@@ -30,7 +30,8 @@ pub fn parse(text: &str) -> Option<DateTime<Utc>> {
     if second > 60 {
         return None;
     }
-    local.checked_sub_signed(offset(rest)?).map(|utc| utc.and_utc()).filter(in_calendar)
+    let utc = if matches!(rest, [] | [b'Z' | b'z']) { Some(local) } else { local.checked_sub_signed(offset(rest)?) };
+    utc.map(|utc| utc.and_utc()).filter(in_calendar)
 }
 
 /// Four digits of year: what can be written so that it is read again.
@@ -65,7 +66,6 @@ fn fraction(bytes: &[u8]) -> Option<(u32, &[u8])> {
 
 fn offset(bytes: &[u8]) -> Option<TimeDelta> {
     let (sign, clock) = match bytes {
-        [] | [b'Z' | b'z'] => return Some(TimeDelta::zero()),
         [b'+', clock @ ..] => (1, clock),
         [b'-', clock @ ..] => (-1, clock),
         _ => return None,

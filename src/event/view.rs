@@ -52,47 +52,78 @@ pub(super) fn open<R>(record: &dyn RawRecord, then: impl FnOnce(Result<&View<'_>
 /// As [`open`], from a text and the attributes of a binary CloudEvent beside it.
 pub(super) fn open_text<'a, R>(text: &'a str, binary: Option<Head<'a>>, then: impl FnOnce(Result<&View<'_>, String>) -> R) -> R {
     // Views and heads are half a kilobyte and more: they are filled in place and shown, not handed on.
-    let mut head = Head::default();
-    if let Err(error) = read_head(text, &mut head) {
+    let mut view = View::of(text, false);
+    if let Err(error) = read_head(text, &mut view.head) {
         return then(Err(error));
     }
-    if head.is_cloudevent() {
-        let Some(inner) = inner_text(&head) else {
-            return show(View::new(Shape::Data, true, Some(Box::new(head)), Head::default(), text), then);
-        };
-        return match inner {
-            Inner::Raw(text) => show(unwrap(text, true, head), then),
-            // The text is the caller's only for as long as the hand-over lasts: hence the closure.
-            Inner::Text(owned) => {
-                let outer = head;
-                show(unwrap(&owned, true, outer), then)
-            }
+    if !view.head.is_cloudevent() {
+        return match binary {
+            Some(outer) => view.show_in(Box::new(outer), then),
+            None => view.show(then),
         };
     }
-    match binary {
-        Some(outer) => show(unwrap_with(head, text, false, outer), then),
-        None => show(View::new(Shape::Event, false, None, head, text), then),
+    let outer = Box::new(std::mem::take(&mut view.head));
+    match inner_text(&outer) {
+        Some(Inner::Raw(inner)) => open_inner(inner, outer, then),
+        // The text is the caller's only for as long as the hand-over lasts: hence the closure.
+        Some(Inner::Text(inner)) => open_inner(&inner, outer, then),
+        None => {
+            (view.shape, view.structured, view.outer) = (Shape::Data, true, Some(outer));
+            view.show(then)
+        }
     }
 }
 
-fn show<R>(view: Result<View<'_>, String>, then: impl FnOnce(Result<&View<'_>, String>) -> R) -> R {
-    match view {
-        Ok(ref view) => then(Ok(view)),
-        Err(error) => then(Err(error)),
+fn open_inner<'a, R>(text: &'a str, outer: Box<Head<'a>>, then: impl FnOnce(Result<&View<'_>, String>) -> R) -> R {
+    let mut view = View::of(text, true);
+    if view.head.read(text).is_err() {
+        // A list, a number, a string: it stays as it is, and the schema says what was wanted. What cannot be read at all is found below.
+        view.head = Head::default();
     }
+    view.show_in(outer, then)
 }
 
 impl<'a> View<'a> {
-    fn new(shape: Shape, structured: bool, outer: Option<Box<Head<'a>>>, head: Head<'a>, text: &'a str) -> Result<Self, String> {
-        let leaf = |written: &Option<Written<'a>>| {
-            written.as_ref().map_or(Ok(Leaf::default()), |written| Leaf::read(written).map_err(|error| told(&error)))
-        };
-        for unread in outer.iter().flat_map(|outer| [&outer.payload, &outer.metadata]).flatten() {
-            unread.check().map_err(|error| told(&error))?;
+    /// Of a text of which nothing is known yet.
+    fn of(text: &'a str, structured: bool) -> Self {
+        Self { shape: Shape::Event, structured, outer: None, head: Head::default(), text, data: Leaf::default(), metadata: Leaf::default() }
+    }
+
+    /// Shows it with a CloudEvent around it: the inner event where there is one, else bare data.
+    fn show_in<R>(&mut self, outer: Box<Head<'a>>, then: impl FnOnce(Result<&View<'_>, String>) -> R) -> R {
+        self.outer = Some(outer);
+        if self.head.event_type.text().is_none() {
+            let data = match serde_json::from_str::<&RawValue>(self.text) {
+                Ok(data) => data.get(),
+                Err(error) => return then(Err(told(&error))),
+            };
+            let written = plain::Reader::of(data).written().unwrap_or((data, None));
+            self.head = Head { data: Written::unless_null(written), ..Head::default() };
+            self.shape = Shape::Data;
         }
-        let (data, payload, metadata) = (leaf(&head.data)?, leaf(&head.payload)?, leaf(&head.metadata)?);
-        let data = if head.data.is_some() { data } else { payload };
-        Ok(Self { shape, structured, outer, head, text, data, metadata })
+        self.show(then)
+    }
+
+    fn show<R>(&mut self, then: impl FnOnce(Result<&View<'_>, String>) -> R) -> R {
+        match self.look_into() {
+            Ok(()) => then(Ok(self)),
+            Err(error) => then(Err(told(&error))),
+        }
+    }
+
+    /// Reads what matters of data and metadata, and makes sure of the rest.
+    fn look_into(&mut self) -> serde_json::Result<()> {
+        let outer = self.outer.iter().flat_map(|outer| [&outer.payload, &outer.metadata]);
+        // Where there is `data`, nobody reads the `payload` beside it.
+        let (data, unread) = match &self.head.data {
+            Some(data) => (Some(data), &self.head.payload),
+            None => (self.head.payload.as_ref(), &None),
+        };
+        for unread in outer.chain([unread]).flatten() {
+            unread.check()?;
+        }
+        data.map_or(Ok(()), |data| self.data.read(data))?;
+        self.head.metadata.as_ref().map_or(Ok(()), |metadata| self.metadata.read(metadata))
     }
 
     /// The type as it was sent.
@@ -173,26 +204,6 @@ fn inner_text<'a>(outer: &Head<'a>) -> Option<Inner<'a>> {
     }
     let bytes = BASE64_STANDARD.decode(outer.data_base64.text()?).ok()?;
     String::from_utf8(bytes).ok().filter(|text| is_json(text)).map(Inner::Text)
-}
-
-fn unwrap<'a>(text: &'a str, structured: bool, outer: Head<'a>) -> Result<View<'a>, String> {
-    let mut head = Head::default();
-    match head.read(text) {
-        Ok(()) => unwrap_with(head, text, structured, outer),
-        // A list, a number, a string: it stays as it is, and the schema says what was wanted. What cannot be read at all is found below.
-        Err(_) => unwrap_with(Head::default(), text, structured, outer),
-    }
-}
-
-/// The inner event where there is one, else bare data.
-fn unwrap_with<'a>(head: Head<'a>, text: &'a str, structured: bool, outer: Head<'a>) -> Result<View<'a>, String> {
-    if head.event_type.text().is_some() {
-        return View::new(Shape::Event, structured, Some(Box::new(outer)), head, text);
-    }
-    let data = serde_json::from_str::<&RawValue>(text).map_err(|error| told(&error))?.get();
-    let written = plain::Reader::of(data).written().unwrap_or((data, None));
-    let head = Head { data: Written::unless_null(written), ..Head::default() };
-    View::new(Shape::Data, structured, Some(Box::new(outer)), head, text)
 }
 
 /// The value as text, without a byte order mark.
