@@ -1,15 +1,18 @@
 //! The store in this process: nothing to install, bounded, gone with the process.
 
+mod done;
+
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use futures_util::future::{BoxFuture, FutureExt, ready};
-use hashbrown::{HashMap, HashSet};
+use hashbrown::HashMap;
 use tokio::time::Instant;
 
+use self::done::Done;
 use crate::{
     engine::ports::{Acquired, Check, DedupeStore, EventRecord, Lease, Member, Remembered, Renewed, StoreError},
     event::record::TopicPartition,
@@ -21,11 +24,11 @@ pub(super) const ASK_AGAIN: Duration = Duration::from_millis(500);
 /// How much a [`MemoryStore`] keeps. What is beyond is forgotten, oldest first: a forgotten event can run once more, none is lost.
 #[derive(Debug, Clone, Copy)]
 pub struct MemoryLimits {
-    /// Finished events; about 70 bytes each. Default 1 000 000.
+    /// Finished events; up to half as many again are kept, with about 35 bytes each. Default 1 000 000.
     pub members: usize,
     /// Records of failed events. Default 100 000.
     pub records: usize,
-    /// How long a finished event is remembered. Default 8 days.
+    /// How long a finished event is remembered, and up to half as long again. Default 8 days.
     pub retention: Duration,
     /// How long a lease lasts after its last renewal. Default 10 s.
     pub lease_time: Duration,
@@ -48,9 +51,7 @@ pub struct MemoryStore {
 
 #[derive(Debug, Default)]
 struct State {
-    done: HashSet<[u8; 16]>,
-    /// The same ids by age.
-    done_order: VecDeque<(Instant, [u8; 16])>,
+    done: Done,
     partitions: HashMap<TopicPartition, Partition>,
     /// Records by the order of their last writing.
     record_order: BTreeMap<u64, (TopicPartition, i64)>,
@@ -144,16 +145,6 @@ impl State {
         self.lost.get(&lease.partition).is_some_and(|(epoch, end)| *epoch == lease.epoch && now < *end)
     }
 
-    fn forget_done(&mut self, limits: &MemoryLimits, now: Instant) {
-        while let Some((at, id)) = self.done_order.front().copied() {
-            if self.done.len() <= limits.members && now.saturating_duration_since(at) <= limits.retention {
-                break;
-            }
-            self.done_order.pop_front();
-            self.done.remove(&id);
-        }
-    }
-
     /// Puts a record in, or takes it out, keeping the order of writing.
     fn put(&mut self, partition: &TopicPartition, offset: i64, record: Option<(EventRecord, u64)>) {
         let Some(kept) = self.partitions.get_mut(partition) else { return };
@@ -204,7 +195,7 @@ impl MemoryStore {
             state.put(&lease.partition, offset, Some((record, lease.epoch)));
         }
         state.forget_records(&self.limits);
-        state.forget_done(&self.limits, now);
+        state.done.forget(&self.limits, now);
         Ok(check.members.iter().map(|member| state.done.contains(&member.id)).collect())
     }
 
@@ -212,14 +203,8 @@ impl MemoryStore {
         let now = Instant::now();
         let mut state = self.state();
         state.held_by(lease)?;
-        let mut added = 0;
-        for member in members {
-            if state.done.insert(member.id) {
-                state.done_order.push_back((now, member.id));
-                added += 1;
-            }
-        }
-        state.forget_done(&self.limits, now);
+        let added = state.done.extend(members.iter().map(|member| member.id), &self.limits, now);
+        state.done.forget(&self.limits, now);
         Ok(added)
     }
 
