@@ -14,6 +14,25 @@ const CHECK: Duration = Duration::from_millis(20);
 /// Longest that a verdict waits to be written: a crash meanwhile repeats its event.
 const VERDICT: Duration = Duration::from_millis(5);
 
+/// A beat that all partitions have in common, so that those who wait ask together.
+#[derive(Debug)]
+pub(super) struct Beat(Instant);
+
+impl Default for Beat {
+    fn default() -> Self {
+        Self(Instant::now())
+    }
+}
+
+impl Beat {
+    /// The next one after `now`, of those that are so far apart.
+    fn next(&self, now: Instant, apart: Duration) -> Instant {
+        let since = now.saturating_duration_since(self.0).as_nanos();
+        let left = apart.as_nanos() - since % apart.as_nanos();
+        now + Duration::from_nanos(u64::try_from(left).unwrap_or(u64::MAX))
+    }
+}
+
 /// Until when what waits for the store may wait for company; `None`: it does not wait for that.
 #[derive(Default)]
 pub(super) struct Pace {
@@ -38,14 +57,14 @@ impl Partition {
     pub(super) fn check_waits(&mut self, now: Instant) -> bool {
         let idle = self.checking > 0 || self.ready.is_empty();
         let more = !idle && self.permits_are_out() && self.ready.len() < BATCH;
-        still(&mut self.pace.check_by, more, now, CHECK) || idle
+        still(&mut self.pace.check_by, more, now, || self.shared.beat.next(now, CHECK)) || idle
     }
 
     /// The same of verdicts.
     pub(super) fn verdicts_wait(&mut self, now: Instant) -> bool {
         let idle = self.finishing > 0 || self.to_finish.is_empty();
         let more = !idle && self.permits_are_out();
-        still(&mut self.pace.verdict_by, more, now, VERDICT) || idle
+        still(&mut self.pace.verdict_by, more, now, || self.shared.beat.next(now, VERDICT)) || idle
     }
 
     /// Whether events wait that could run but for the limits, and no other could run before them.
@@ -54,9 +73,9 @@ impl Partition {
     }
 }
 
-/// Whether what would wait still may: for `patience` from when it first did.
-fn still(by: &mut Option<Instant>, waits: bool, now: Instant, patience: Duration) -> bool {
-    let waits = waits && now < *by.get_or_insert(now + patience);
+/// Whether what would wait still may: until the `beat` that followed when it first did.
+fn still(by: &mut Option<Instant>, waits: bool, now: Instant, beat: impl FnOnce() -> Instant) -> bool {
+    let waits = waits && now < *by.get_or_insert_with(beat);
     if !waits {
         *by = None;
     }

@@ -19,6 +19,7 @@ use super::{
     lease::Keeper,
     limits::{Breaker, Permits},
     member::member,
+    pace::Beat,
     ports::{Committed, DedupeStore, LogReader, Member, OffsetSink, Publisher},
     subject::Subject,
 };
@@ -129,6 +130,7 @@ pub(super) struct Shared {
     pub(super) origin: Origin,
     pub(super) permits: Permits,
     pub(super) at_work: Arc<AtWork>,
+    pub(super) beat: Beat,
     pub(super) breaker: Arc<Breaker>,
     pub(super) conservation: Conservation,
     /// Why the process must end, where something beyond repair was met.
@@ -162,6 +164,7 @@ impl Shared {
                 worker: Arc::clone(&options.worker),
             },
             at_work: Arc::default(),
+            beat: Beat::default(),
             breaker: Arc::new(Breaker::new(options.breaker_ratio)),
             conservation: Conservation::default(),
             fatal: Fatal::default(),

@@ -102,7 +102,10 @@ impl<'a> Reader<'a> {
         let first = self.next()?;
         let start = self.at;
         match first {
-            b'"' => self.string(),
+            b'"' => {
+                self.at += 1;
+                self.unescaped().map(Plain::Text).or_else(|| self.escaped(start))
+            }
             b'{' => {
                 self.members(|reader, _| reader.value().map(|_| ()))?;
                 self.since(start).map(Plain::Object)
@@ -236,12 +239,6 @@ impl<'a> Reader<'a> {
             _ if whole > INTEGER_DIGITS || negative && zero => None,
             _ => self.since(start)?.parse().ok().map(Plain::Integer),
         }
-    }
-
-    fn string(&mut self) -> Option<Plain<'a>> {
-        let start = self.at;
-        self.expect(b'"')?;
-        self.unescaped().map(Plain::Text).or_else(|| self.escaped(start))
     }
 
     /// The rest of a string that has no escapes; `None`: reads up to what makes it another.

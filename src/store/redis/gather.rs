@@ -75,7 +75,10 @@ where
     F: Future<Output = Vec<Result<A, StoreError>>>,
 {
     let mut under_way = UnderWay { state, given_up: false };
-    while let Some((calls, waiters)) = under_way.next() {
+    loop {
+        // What others ask who can go on now goes along.
+        tokio::task::yield_now().await;
+        let Some((calls, waiters)) = under_way.next() else { break };
         for (answer, waiter) in exchange(calls).await.into_iter().zip(waiters) {
             let _gone = waiter.send(answer);
         }
