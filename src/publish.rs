@@ -34,15 +34,14 @@ pub const MAX_EVENT: usize = 1 << 20;
 pub struct Publishing {
     catalog: Arc<Catalog>,
     publisher: Arc<dyn Publisher>,
-    metrics: Metrics,
     app_id: String,
     validate: bool,
     state: Arc<State>,
 }
 
-/// What the role asks about.
-#[derive(Default)]
+/// What the role asks about, and every record on its way tells: one reference counted for each.
 struct State {
+    metrics: Metrics,
     in_flight: AtomicUsize,
     fatal: SetOnce<String>,
 }
@@ -133,7 +132,8 @@ impl Publishing {
     /// Writes through `publisher` what `catalog` takes, as `[publish]` says.
     pub fn new(config: &Config, catalog: Arc<Catalog>, publisher: Arc<dyn Publisher>, metrics: Metrics) -> Self {
         let validate = config.publish.validate == PublishValidate::Catalog;
-        Self { catalog, publisher, metrics, app_id: config.app_id.clone(), validate, state: Arc::default() }
+        let state = Arc::new(State { metrics, in_flight: AtomicUsize::default(), fatal: SetOnce::default() });
+        Self { catalog, publisher, app_id: config.app_id.clone(), validate, state }
     }
 
     /// Checks one event and makes its record: shape A, keyed by user_id, for `topic` or the catalogue's first topic of its type. `traceparent`: the
@@ -180,7 +180,6 @@ impl Publishing {
     /// Writes one record, counted in the metrics when the answer is in.
     pub fn send(&self, message: Message) -> Sending {
         let publisher = Arc::clone(&self.publisher);
-        let metrics = self.metrics.clone();
         let known = self.catalog.topic(&message.topic).is_some();
         let in_flight = InFlight::new(&self.state);
         Box::pin(async move {
@@ -190,6 +189,7 @@ impl Publishing {
             let result = answer.as_ref().map_or_else(PublishError::code, |_| "ok");
             // A caller can name any topic, and Prometheus keeps each label for ever: only topics that exist get one.
             let topic = if known || answer.is_ok() { &*topic } else { "other" };
+            let metrics = &in_flight.0.metrics;
             metrics.published.with_label_values(&[topic, result]).inc();
             metrics.publish_duration.with_label_values(&[topic, result]).observe(begun.elapsed().as_secs_f64());
             if let Err(PublishError::Fatal(error)) = &answer {
@@ -201,7 +201,7 @@ impl Publishing {
 
     /// Where it counts.
     pub fn metrics(&self) -> &Metrics {
-        &self.metrics
+        &self.state.metrics
     }
 
     /// Records written and not answered yet.

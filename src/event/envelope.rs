@@ -44,6 +44,8 @@ pub(super) struct Head<'a> {
     pub(super) correlationid: Scalar<'a>,
     pub(super) causationid: Scalar<'a>,
     pub(super) data_base64: Scalar<'a>,
+    /// How many fields there are, whatever they mean.
+    pub(super) fields: usize,
 }
 
 /// A value as it was written, which is JSON.
@@ -129,6 +131,7 @@ impl<'a> Head<'a> {
     fn read_plain(&mut self, text: &'a str) -> Option<()> {
         let mut reader = Reader::of(text);
         reader.members(|reader, name| {
+            self.fields += 1;
             if let Some(place) = self.written(name) {
                 // Nobody looks at other members of the metadata than those that a leaf has.
                 let written = if name == "metadata" { reader.written_of(1, Leaf::has)? } else { reader.written()? };
@@ -182,6 +185,15 @@ impl<'a> Head<'a> {
             "causationid" => &mut self.causationid,
             _ => return None,
         })
+    }
+
+    /// Whether there is no field but those of shape A, each once.
+    pub(super) fn is_canonical(&self) -> bool {
+        let scalars = [&self.event_id, &self.event_type, &self.event_version, &self.timestamp, &self.source];
+        let parts = [&self.data, &self.metadata];
+        let found =
+            scalars.iter().filter(|scalar| ***scalar != Scalar::Absent).count() + parts.iter().filter(|part| part.is_some()).count();
+        found == self.fields
     }
 
     /// Whether these are a CloudEvent's attributes and no event's: `specversion` and `type`, and no `event_type`.
@@ -267,6 +279,7 @@ impl<'de> Deserialize<'de> for Head<'de> {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Head<'de>, A::Error> {
                 let mut head = Head::default();
                 while let Some(name) = map.next_key::<Text<'de>>()? {
+                    head.fields += 1;
                     if let Some(place) = head.written(&name.0) {
                         let written = Written::unless_null((map.next_value::<&'de RawValue>()?.get(), None));
                         // Of what stands twice only the last counts, and is looked into later.
