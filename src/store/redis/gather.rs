@@ -76,8 +76,10 @@ where
 {
     let mut under_way = UnderWay { state, given_up: false };
     loop {
-        // What others ask who can go on now goes along.
-        tokio::task::yield_now().await;
+        // While Redis has something to do, what others ask who can go on now goes along.
+        if under_way.others() {
+            tokio::task::yield_now().await;
+        }
         let Some((calls, waiters)) = under_way.next() else { break };
         for (answer, waiter) in exchange(calls).await.into_iter().zip(waiters) {
             let _gone = waiter.send(answer);
@@ -95,6 +97,11 @@ struct UnderWay<C, A> {
 }
 
 impl<C, A> UnderWay<C, A> {
+    /// Whether another exchange is under way.
+    fn others(&self) -> bool {
+        lock(&self.state).under_way > 1
+    }
+
     /// The calls of the next exchange; `None`: nobody waits, and whoever comes next begins one.
     fn next(&mut self) -> Option<Calls<C, A>> {
         let mut state = lock(&self.state);
