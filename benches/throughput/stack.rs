@@ -3,7 +3,7 @@
 use std::{
     fmt::Write as _,
     sync::atomic::{AtomicU64, Ordering},
-    time::{Duration, Instant},
+    time::{Duration, Instant, UNIX_EPOCH},
 };
 
 use anyhow::Context as _;
@@ -168,10 +168,11 @@ impl Stack {
     }
 }
 
-/// A name that no other measurement has: for groups and key prefixes.
+/// A name that no other measurement has, in a later process of the same number neither: for groups and key prefixes.
 pub fn unique(what: &str) -> String {
     static NEXT: AtomicU64 = AtomicU64::new(0);
-    format!("bench-{what}-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+    let now = UNIX_EPOCH.elapsed().unwrap_or_default().as_millis();
+    format!("bench-{what}-{now}-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// A user's id; below a hundred thousand in the order of their numbers.

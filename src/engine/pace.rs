@@ -81,3 +81,16 @@ fn still(by: &mut Option<Instant>, waits: bool, now: Instant, beat: impl FnOnce(
     }
     waits
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn those_who_began_to_wait_at_different_times_end_at_the_same_beat() {
+        let beat = Beat::default();
+        let ends = |micros| beat.next(beat.0 + Duration::from_micros(micros), VERDICT) - beat.0;
+        assert_eq!([0, 1, 4_999].map(ends), [VERDICT; 3]);
+        assert_eq!([5_000, 9_999].map(ends), [2 * VERDICT; 2]);
+    }
+}
