@@ -69,11 +69,13 @@ pub(super) fn surely_valid(view: &View<'_>, facts: Facts<'_>) -> bool {
 
 /// Whether the data is for sure what [`fields`] would make of it, where the top has nothing that counts as data.
 pub(super) fn is_complete(view: &View<'_>, facts: Facts<'_>) -> bool {
-    let Some(kind) = facts.kind.filter(|kind| !kind.is_past(facts.version)) else { return false };
-    let members = view.head.data.as_ref().and_then(|data| data.members.as_ref());
+    if facts.kind.is_none_or(|kind| kind.is_past(facts.version)) {
+        return false;
+    }
+    let members = view.written_data().and_then(|data| data.members.as_ref());
     let (Some(members), Some(user)) = (members, facts.user_id) else { return false };
     let last = |name: &str| members.iter().rfind(|(found, _)| *found == name).map(|(_, value)| *value);
-    last("user_id") == Some(Plain::Text(user)) && kind.fill.iter().all(|name| last(name).is_some())
+    last("user_id") == Some(Plain::Text(user)) && filled(facts).all(|name| last(name).is_some())
 }
 
 /// The data as text fields; `None` where it is no object.
