@@ -59,7 +59,8 @@ fuzz_target!(|input: &[u8]| {
                 let _ =
                     (event.source(), event.task_id(), event.correlation_id(), event.causation_id(), event.traceparent(), event.metadata());
                 for bytes in [event.to_published(), event.to_cloudevent()] {
-                    assert!(bytes.starts_with(b"{") || event.is_cloudevent());
+                    // Stored bytes are published as they are, with the spaces before them.
+                    assert!(bytes.trim_ascii_start().starts_with(b"{") || event.is_cloudevent());
                 }
                 let again = decoder.decode(self::record(&event.to_canonical(), Vec::new())).expect("what was written can be read");
                 assert_eq!((again.id(), again.event_type(), again.user_id()), (event.id(), event.event_type(), event.user_id()));
