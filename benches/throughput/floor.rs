@@ -11,7 +11,7 @@ use std::sync::Arc;
 use self::batch::Reader;
 pub use self::{
     envelope::Envelope,
-    ledger::{Parse, ledger},
+    ledger::{Keep, Parse, ledger},
     post::{Form, Posts, post},
     publish::publish,
 };

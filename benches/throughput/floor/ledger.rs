@@ -1,16 +1,21 @@
 //! Hand-over to a task per partition, and a ledger in Redis: per batch two SMISMEMBER before and one SADD after. With the typed parse, or
-//! with the worker's decoder.
+//! with the worker's decoder; by plain commands, or by the worker's store, under leases.
 
 use std::sync::Arc;
 
 use redis::aio::MultiplexedConnection;
 use tokio::{sync::mpsc, task::JoinSet};
 use worker::{
-    engine::member::member_of,
+    config::{Config, Sources},
+    engine::{
+        member::member_of,
+        ports::{Acquired, Check, DedupeStore, Lease, Member},
+    },
     event::{
         Catalog, Decoder,
         record::{self, RawRecord, TopicPartition},
     },
+    telemetry::Metrics,
 };
 
 use super::{
@@ -43,18 +48,27 @@ impl Parse {
         Ok(Self::Worker(Decoder::new(Arc::new(Catalog::embedded()?), true)))
     }
 
-    fn id(&self, record: &Record, partition: &TopicPartition) -> Option<[u8; 16]> {
+    fn member(&self, record: &Record, partition: &TopicPartition) -> Option<Member> {
         match self {
             Self::Typed => {
                 let copy: Box<[u8]> = record.value().into();
-                id_of(&Envelope::read(&copy)?)
+                Some(Member { id: id_of(&Envelope::read(&copy)?)?, user: 0 })
             }
             Self::Worker(decoder) => {
                 let event = decoder.decode(record::Record::copy_of(partition, record)).ok()?;
-                Some(member_of(&event, 0).id)
+                Some(member_of(&event, 0))
             }
         }
     }
+}
+
+/// What the ledger is kept with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keep {
+    /// Plain commands on a connection and two sets of each partition's own.
+    Commands,
+    /// The worker's store: one for all, each partition under a lease.
+    Store,
 }
 
 /// Without headers: the stream's events have none.
@@ -82,20 +96,27 @@ impl RawRecord for Record {
 ///
 /// # Errors
 /// Where Kafka or Redis refuses.
-pub fn ledger(stack: &Stack, topic: &str, parse: &Parse, meter: &Arc<Meter>) -> anyhow::Result<()> {
+pub fn ledger(stack: &Stack, topic: &str, parse: &Parse, keep: Keep, meter: &Arc<Meter>) -> anyhow::Result<()> {
     let reader = Reader::start(stack, topic)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let prefix = unique("ledger");
     let client = redis::Client::open(stack.redis.as_str())?;
     runtime.block_on(async {
+        let store = match keep {
+            Keep::Commands => None,
+            Keep::Store => Some(store(stack, &prefix).await?),
+        };
         let mut tasks = JoinSet::new();
         let mut inboxes = Vec::new();
         for partition in 0..PARTITIONS {
             let (sender, inbox) = mpsc::channel::<Vec<Record>>(INBOX);
             inboxes.push(sender);
-            let connection = client.get_multiplexed_async_connection().await?;
-            let ledger = Ledger::new(connection, &format!("{prefix}:{partition}"));
-            tasks.spawn(work(inbox, ledger, parse.clone(), TopicPartition::new(topic, partition), Arc::clone(meter)));
+            let id = TopicPartition::new(topic, partition);
+            let book = match &store {
+                None => Book::Own(Ledger::new(client.get_multiplexed_async_connection().await?, &format!("{prefix}:{partition}"))),
+                Some(store) => Book::leased(store, &id).await?,
+            };
+            tasks.spawn(work(inbox, book, parse.clone(), id, Arc::clone(meter)));
         }
         let polling = tokio::task::spawn_blocking(move || distribute(&reader, &inboxes));
         while let Some(ended) = tasks.join_next().await {
@@ -119,6 +140,45 @@ fn distribute(reader: &Reader, inboxes: &[mpsc::Sender<Vec<Record>>]) {
         }
         if inboxes.iter().all(mpsc::Sender::is_closed) {
             return;
+        }
+    }
+}
+
+/// The worker's store as it comes, with keys of its own.
+async fn store(stack: &Stack, group: &str) -> anyhow::Result<Arc<dyn DedupeStore>> {
+    let sets = vec![format!("store.url=\"{}\"", stack.redis)];
+    let config = Config::load(&Sources { sets, ..Sources::default() })?.config;
+    Ok(worker::store::connect(&config.store, group, &Metrics::new("consumer")).await?)
+}
+
+/// A partition's ledger.
+enum Book {
+    Own(Ledger),
+    Leased(Arc<dyn DedupeStore>, Lease),
+}
+
+impl Book {
+    async fn leased(store: &Arc<dyn DedupeStore>, partition: &TopicPartition) -> anyhow::Result<Self> {
+        match store.acquire(partition, &Arc::from("floor"), 0).await? {
+            Acquired::Granted { lease, .. } => Ok(Self::Leased(Arc::clone(store), lease)),
+            Acquired::Held(_) => anyhow::bail!("somebody else has {partition}"),
+        }
+    }
+
+    /// Notes those that it has not got yet.
+    async fn keep(&mut self, members: Vec<Member>) -> anyhow::Result<()> {
+        match self {
+            Self::Own(ledger) => {
+                let ids: Vec<[u8; 16]> = members.iter().map(|member| member.id).collect();
+                let fresh = ledger.fresh(&ids).await?;
+                ledger.note(&fresh).await
+            }
+            Self::Leased(store, lease) => {
+                let known = store.check(lease, Check { members: members.clone(), ..Check::default() }).await?;
+                let fresh = members.into_iter().zip(known).filter(|(_, known)| !known).map(|(member, _)| member).collect();
+                store.finish(lease, fresh).await?;
+                Ok(())
+            }
         }
     }
 }
@@ -169,7 +229,7 @@ pub(super) fn id_of(event: &Envelope<'_>) -> Option<[u8; 16]> {
 
 async fn work(
     mut inbox: mpsc::Receiver<Vec<Record>>,
-    mut ledger: Ledger,
+    mut book: Book,
     parse: Parse,
     partition: TopicPartition,
     meter: Arc<Meter>,
@@ -184,9 +244,7 @@ async fn work(
             meter.wake();
             return Ok(());
         };
-        let ids: Vec<[u8; 16]> = batch.iter().filter_map(|record| parse.id(record, &partition)).collect();
-        let fresh = ledger.fresh(&ids).await?;
-        ledger.note(&fresh).await?;
+        book.keep(batch.iter().filter_map(|record| parse.member(record, &partition)).collect()).await?;
         let read = batch.len() as u64;
         drop(batch);
         if meter.add(read) {

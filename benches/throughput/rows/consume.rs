@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 
 use crate::{
-    floor::{self, Parse},
+    floor::{self, Keep, Parse},
     meter::{Measured, Meter},
     plain,
     row::{Bench, Goal, Row},
@@ -36,7 +36,7 @@ pub const ROWS: &[Row] = &[
         floor: Some("parse"),
         goals: &[],
         part: Some(1),
-        measure: |bench| count(bench, |topic, meter| floor::ledger(&bench.stack, topic, &Parse::Typed, meter)),
+        measure: |bench| count(bench, |topic, meter| floor::ledger(&bench.stack, topic, &Parse::Typed, Keep::Commands, meter)),
     },
     Row {
         name: "ledger-decoded",
@@ -44,7 +44,15 @@ pub const ROWS: &[Row] = &[
         floor: Some("ledger"),
         goals: &[],
         part: Some(1),
-        measure: |bench| count(bench, |topic, meter| floor::ledger(&bench.stack, topic, &Parse::worker()?, meter)),
+        measure: |bench| count(bench, |topic, meter| floor::ledger(&bench.stack, topic, &Parse::worker()?, Keep::Commands, meter)),
+    },
+    Row {
+        name: "ledger-leased",
+        about: "the same in the worker's store: each partition under a lease, a verdict only while it is held",
+        floor: Some("ledger"),
+        goals: &[],
+        part: Some(1),
+        measure: |bench| count(bench, |topic, meter| floor::ledger(&bench.stack, topic, &Parse::worker()?, Keep::Store, meter)),
     },
     Row {
         name: "worker-memory",
