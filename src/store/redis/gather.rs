@@ -15,6 +15,9 @@ const UNDER_WAY: usize = 2;
 /// Events of one exchange, for which nobody else is answered meanwhile: a few milliseconds of Redis' time. A call of more goes alone.
 const EVENTS: usize = 4096;
 
+/// Fewer events than this are worth waiting for others: from here on an exchange costs little per event, and whoever waits is idle.
+const COMPANY: usize = 256;
+
 /// One call with its events' number, and who waits for its answer.
 struct Waiting<C, A> {
     call: C,
@@ -77,7 +80,7 @@ where
     let mut under_way = UnderWay { state, given_up: false };
     loop {
         // While Redis has something to do, what others ask who can go on now goes along.
-        if under_way.others() {
+        if under_way.is_worth_waiting() {
             tokio::task::yield_now().await;
         }
         let Some((calls, waiters)) = under_way.next() else { break };
@@ -97,9 +100,10 @@ struct UnderWay<C, A> {
 }
 
 impl<C, A> UnderWay<C, A> {
-    /// Whether another exchange is under way.
-    fn others(&self) -> bool {
-        lock(&self.state).under_way > 1
+    /// Whether another exchange is under way, and this one would be small.
+    fn is_worth_waiting(&self) -> bool {
+        let state = lock(&self.state);
+        state.under_way > 1 && state.waiting.iter().map(|waiting| waiting.events).sum::<usize>() < COMPANY
     }
 
     /// The calls of the next exchange; `None`: nobody waits, and whoever comes next begins one.
