@@ -164,23 +164,6 @@ impl Book {
             Acquired::Held(_) => anyhow::bail!("somebody else has {partition}"),
         }
     }
-
-    /// Notes those that it has not got yet.
-    async fn keep(&mut self, members: Vec<Member>) -> anyhow::Result<()> {
-        match self {
-            Self::Own(ledger) => {
-                let ids: Vec<[u8; 16]> = members.iter().map(|member| member.id).collect();
-                let fresh = ledger.fresh(&ids).await?;
-                ledger.note(&fresh).await
-            }
-            Self::Leased(store, lease) => {
-                let known = store.check(lease, Check { members: members.clone(), ..Check::default() }).await?;
-                let fresh = members.into_iter().zip(known).filter(|(_, known)| !known).map(|(member, _)| member).collect();
-                store.finish(lease, fresh).await?;
-                Ok(())
-            }
-        }
-    }
 }
 
 /// Sets of ids, this time's and the last one's.
@@ -244,7 +227,20 @@ async fn work(
             meter.wake();
             return Ok(());
         };
-        book.keep(batch.iter().filter_map(|record| parse.member(record, &partition)).collect()).await?;
+        let members = batch.iter().filter_map(|record| parse.member(record, &partition));
+        match &mut book {
+            Book::Own(ledger) => {
+                let ids: Vec<[u8; 16]> = members.map(|member| member.id).collect();
+                let fresh = ledger.fresh(&ids).await?;
+                ledger.note(&fresh).await?;
+            }
+            Book::Leased(store, lease) => {
+                let members: Vec<Member> = members.collect();
+                let known = store.check(lease, Check { members: members.clone(), ..Check::default() }).await?;
+                let fresh = members.into_iter().zip(known).filter(|(_, known)| !known).map(|(member, _)| member).collect();
+                store.finish(lease, fresh).await?;
+            }
+        }
         let read = batch.len() as u64;
         drop(batch);
         if meter.add(read) {

@@ -14,7 +14,6 @@ use crate::engine::ports::StoreError;
 const UNDER_WAY: usize = 2;
 /// Events of one exchange, for which nobody else is answered meanwhile: a few milliseconds of Redis' time. A call of more goes alone.
 const EVENTS: usize = 4096;
-
 /// Fewer events than this are worth waiting for others: from here on an exchange costs little per event, and whoever waits is idle.
 const COMPANY: usize = 256;
 
